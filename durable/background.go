@@ -1,0 +1,222 @@
+package durable
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"latchkey/internal/account"
+	"latchkey/internal/auth"
+	"latchkey/internal/openrouter"
+	"latchkey/internal/oplog"
+	"latchkey/internal/users"
+)
+
+// Alarm takes up what was not finished. done is called once nothing more can be
+// done for now; the alarm is set again by then if anything is left. After an
+// error it is not, and the runtime has to ring again.
+func (o *Object) Alarm(done func(error)) {
+	if err := o.load(); err != nil {
+		done(err)
+		return
+	}
+	o.mu.Lock()
+	fired := *o.state
+	fired.Alarm = time.Time{} // it has rung
+	o.state = &fired
+	o.paused = append(o.paused, done)
+	if p := fired.Pending; p != nil && !p.Due.After(o.Now()) && len(o.queue) == 0 {
+		o.enqueue(repair, auth.Identity{})
+	}
+	o.mu.Unlock()
+	o.tend()
+	o.rest()
+}
+
+// rest is called whenever something ended. Once nothing is going on any more it
+// sets the alarm again, where it has rung, and tells the runtime that the
+// object needs no memory until the next request: all it knows is in storage.
+func (o *Object) rest() {
+	o.mu.Lock()
+	if len(o.queue) > 0 || o.tending {
+		o.mu.Unlock()
+		return
+	}
+	paused := o.paused
+	o.paused = nil
+	o.mu.Unlock()
+	if len(paused) > 0 {
+		err := o.update(func(*State) *account.Entry { return nil })
+		for _, done := range paused {
+			done(err)
+		}
+	}
+	o.Idle()
+}
+
+// job is one piece of background work: D1 is behind, or a chore.
+type job struct {
+	d1    bool
+	chore Chore
+}
+
+// next returns what can be tried now: what was never tried, and what is due.
+// The lock is held.
+func (o *Object) next() (job, bool) {
+	if o.state == nil {
+		return job{}, false
+	}
+	now := o.Now()
+	if lag := o.state.D1; o.state.behind() && (lag.Tries == 0 || !lag.Due.After(now)) {
+		return job{d1: true}, true
+	}
+	for _, c := range o.state.Chores {
+		if c.Tries == 0 || !c.Due.After(now) {
+			return job{chore: c}, true
+		}
+	}
+	return job{}, false
+}
+
+// tend starts background work, unless it is going on or there is none. No
+// request waits for it.
+func (o *Object) tend() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, any := o.next(); !any || o.tending {
+		return
+	}
+	o.tending = true
+	go func() {
+		for o.tryNext() {
+		}
+		o.rest()
+	}()
+}
+
+// tryNext tries the next job and tells whether there may be more.
+func (o *Object) tryNext() bool {
+	o.mu.Lock()
+	j, any := o.next()
+	if !any {
+		o.tending = false
+	}
+	o.mu.Unlock()
+	if !any {
+		return false
+	}
+	if err := o.try(j); err != nil {
+		// Nothing can be written, so trying on would go round in circles.
+		o.mu.Lock()
+		o.tending = false
+		o.mu.Unlock()
+		return false
+	}
+	return true
+}
+
+// try tries a job once, writes down what came of it and logs it. The error is
+// that of the writing.
+func (o *Object) try(j job) error {
+	began := o.Now()
+	calls := &recorder{now: o.Now, transport: o.Transport, db: o.DB}
+	line := oplog.Line{Evt: oplog.Background, User: o.user, Outcome: "done"}
+	var write func(*State)
+	var failed error
+	switch c := j.chore; {
+	case j.d1:
+		line.Op = "d1"
+		write, failed = o.project(users.Table{DB: calls})
+	case c.Delete != "":
+		line.Op, line.Hash = "delete", oplog.ShortHash(c.Delete)
+		failed = o.client(calls).Delete(c.Delete)
+		write = finish(c)
+	default:
+		line.Op = "orphan"
+		failed = o.deleteOrphan(o.client(calls), c)
+		write = finish(c)
+	}
+	now := o.Now()
+	if failed != nil {
+		line.Outcome, line.Err = "again", failed.Error()
+		write = func(st *State) { line.Tries, line.Stuck = postpone(st, j, now) }
+	}
+	err := o.update(func(st *State) *account.Entry {
+		write(st)
+		return nil
+	})
+	if err != nil {
+		line.Outcome, line.Err = "again", errors.Join(failed, err).Error()
+	}
+	line.Millis, line.Calls = now.Sub(began).Milliseconds(), calls.calls
+	o.Log(line)
+	return err
+}
+
+// finish takes a chore off the list.
+func finish(c Chore) func(*State) {
+	return func(st *State) { st.Chores = slices.DeleteFunc(st.Chores, c.same) }
+}
+
+// same tells whether both are about the same key.
+func (c Chore) same(other Chore) bool { return c.Delete == other.Delete && c.Orphan == other.Orphan }
+
+// postpone puts a job off after a failed try.
+func postpone(st *State, j job, now time.Time) (tries int, stuck bool) {
+	if j.d1 {
+		st.D1.Tries++
+		st.D1.Due = now.Add(backoff(st.D1.Tries, maxLagRetry))
+		return st.D1.Tries, now.Sub(st.D1.Since) > stuckAfter
+	}
+	i := slices.IndexFunc(st.Chores, j.chore.same)
+	c := &st.Chores[i]
+	c.Tries++
+	c.Due = now.Add(backoff(c.Tries, maxChoreRetry))
+	return c.Tries, now.Sub(c.Since) > stuckAfter
+}
+
+// project brings D1 up to date, or a step nearer where the ledger has grown
+// long. Dying after D1 was written and before that is written down repeats it,
+// which does no harm.
+func (o *Object) project(table users.Table) (func(*State), error) {
+	st := o.snapshot()
+	entries, err := o.Storage.Entries(st.D1.Seq, users.MaxEntries)
+	if err != nil {
+		return nil, err
+	}
+	upTo := st.Record.Seq
+	if len(entries) == users.MaxEntries {
+		upTo = min(upTo, entries[len(entries)-1].Seq)
+	}
+	if err := table.Save(*st.Record, entries); err != nil {
+		return nil, err
+	}
+	return func(st *State) { st.D1 = Lag{Seq: upTo, Since: o.Now(), Due: o.Now().Add(firstRetry)} }, nil
+}
+
+var errNotFound = errors.New("not found so far; it may still appear")
+
+// deleteOrphan looks for the key of a creation whose answer was lost, and
+// deletes it. Not to find it means nothing before orphanGrace has passed.
+func (o *Object) deleteOrphan(keys openrouter.Client, c Chore) error {
+	final := o.Now().Sub(c.Since) >= orphanGrace
+	var hashes []string
+	err := keys.Each(func(hash, name string) error {
+		if name == keyName(o.user, c.Orphan) && !slices.Contains(hashes, hash) {
+			hashes = append(hashes, hash)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, hash := range hashes {
+		if err := keys.Delete(hash); err != nil {
+			return err
+		}
+	}
+	if len(hashes) == 0 && !final {
+		return errNotFound
+	}
+	return nil
+}

@@ -1,0 +1,360 @@
+package durable
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"latchkey/internal/account"
+	"latchkey/internal/auth"
+	"latchkey/internal/openrouter"
+	"latchkey/internal/problem"
+	"latchkey/internal/quota"
+	"latchkey/internal/seal"
+	"latchkey/internal/users"
+)
+
+// Outcome says what became of the user's key.
+type Outcome string
+
+// The outcomes of CONTRACT §1, and that of a repair.
+const (
+	Provisioned Outcome = "provisioned"
+	Kept        Outcome = "kept"
+	Rotated     Outcome = "rotated"
+	Renewed     Outcome = "renewed"
+	Unmetered   Outcome = "unmetered"
+	repaired    Outcome = "done"
+)
+
+// outcomes names what a creation amounts to.
+var outcomes = map[account.Kind]Outcome{account.Provision: Provisioned, account.Rotate: Rotated, account.Renew: Renewed}
+
+// turn is one run through the flow of CONTRACT §3.
+type turn struct {
+	*Object
+	who   auth.Identity
+	want  Want
+	keys  openrouter.Client
+	table users.Table
+}
+
+// take makes sure that the user has a working key, and says how.
+func (t turn) take() (Outcome, error) {
+	if err := t.load(); err != nil {
+		return "", err
+	}
+	if err := t.adopt(); err != nil {
+		return "", err
+	}
+	if err := t.giveUpCreation(); err != nil {
+		return "", err
+	}
+	st, policy := t.snapshot(), t.Settings.Policy
+	switch {
+	case t.want == repair:
+		return repaired, t.finishDeletion()
+	case st.Record == nil:
+		return t.create(account.Provision)
+	case policy.Spent(st.Record.RemainingLimit):
+		return t.renew()
+	case st.Pending != nil || st.Record.Hash == "":
+		return t.replace()
+	case t.want == Me && t.readLately(st):
+		return Kept, t.update(t.rename)
+	}
+	return t.read()
+}
+
+// adopt looks, where the object's storage is empty, whether D1 knows the user:
+// from an object that was lost, or from an older table.
+func (t turn) adopt() error {
+	if !t.empty() {
+		return nil
+	}
+	record, found, err := t.table.Find(t.user)
+	if err != nil {
+		return unavailable("The database cannot be reached just now.", 0, err)
+	}
+	if !found {
+		return nil
+	}
+	if strings.HasPrefix(record.Key, "sk-") { // unsealed, as older tables have it
+		if record.Hash == "" {
+			record.Hash = hashOf(record.Key)
+		}
+		record.Key = t.Settings.Sealer.Seal(t.user, seal.NewSecret(record.Key))
+	}
+	// Dying before this write leaves it to the next request to look again.
+	return t.update(func(st *State) *account.Entry {
+		st.Record, st.D1.Seq = &record, record.Seq
+		return nil
+	})
+}
+
+func hashOf(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:])
+}
+
+// giveUpCreation ends a creation whose answer never came: the object died over
+// it. Its key, if there is one, can be used by nobody and is looked for in the
+// background.
+func (t turn) giveUpCreation() error {
+	if p := t.snapshot().Pending; p == nil || p.Create == "" {
+		return nil
+	}
+	return t.update(func(st *State) *account.Entry {
+		st.addChore(Chore{Orphan: st.Pending.Create}, t.Now())
+		st.Pending = nil
+		return nil
+	})
+}
+
+// readLately tells whether the last reading is young enough to be used again.
+func (t turn) readLately(st *State) bool {
+	return !st.Disabled && st.Record.Key != "" && t.Now().Sub(st.ReadAt) < t.Settings.MeterInterval
+}
+
+// rename takes the name and address of the token over into the record. A token
+// without them leaves them as they are.
+func (t turn) rename(st *State) *account.Entry {
+	if t.who.Name != "" {
+		st.Record.UserName = t.who.Name
+	}
+	if t.who.Email != "" {
+		st.Record.Email = t.who.Email
+	}
+	return nil
+}
+
+// read asks OpenRouter what is left on the key, charges what was spent, and
+// keeps or replaces the key.
+func (t turn) read() (Outcome, error) {
+	record := t.snapshot().Record
+	key, err := t.keys.Get(record.Hash)
+	var failure *openrouter.Error
+	switch {
+	case openrouter.IsGone(err):
+		return t.create(account.Rotate)
+	case t.want == Me && errors.As(err, &failure) && failure.Kind == openrouter.Unavailable:
+		return Unmetered, t.update(t.rename)
+	case err != nil:
+		return "", err
+	}
+
+	var charge account.Credits
+	if !key.Uncapped {
+		charge = quota.Charge(record.UsageLimit, key.Left)
+	}
+	keep := t.want == Me && (key.Uncapped || t.Settings.Policy.Keeps(key.Left, record.RemainingLimit-charge))
+
+	// The charge is final with this write. If we die before it, the next reading
+	// finds the same usage again; after it, the usage is charged and usage_limit
+	// is what the next reading starts from. A key that is to go is marked in the
+	// same write: the DELETE follows, here or by whoever comes next.
+	err = t.update(func(st *State) *account.Entry {
+		t.rename(st)
+		if st.Disabled = key.Disabled; t.Settings.MeterInterval > 0 {
+			st.ReadAt = moment(t.Now())
+		}
+		if !keep && !key.Disabled {
+			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.Now().Add(t.recovery())}
+			st.Record.Key = ""
+		}
+		if !key.Uncapped {
+			st.Record.RemainingLimit -= charge
+			st.Record.UsageLimit = key.Left
+		}
+		if charge == 0 {
+			return nil
+		}
+		return &account.Entry{Kind: account.Charge, Credits: charge}
+	})
+	switch {
+	case err != nil:
+		return "", err
+	case key.Disabled:
+		return "", disabled()
+	case keep:
+		return Kept, nil
+	}
+	return t.replace()
+}
+
+func disabled() error {
+	return problem.New(problem.KeyDisabled, "An operator has disabled this user's key.")
+}
+
+// replace deletes the present key, if there is one, and creates a new one once
+// it is gone for certain: never two, whatever that costs in waiting.
+func (t turn) replace() (Outcome, error) {
+	if err := t.finishDeletion(); err != nil {
+		return "", err
+	}
+	return t.create(account.Rotate)
+}
+
+// finishDeletion sends the DELETE that is pending, if one is. It may have been
+// sent before: 404 confirms as well as 200.
+func (t turn) finishDeletion() error {
+	pending := t.snapshot().Pending
+	if pending == nil {
+		return nil
+	}
+	if failed := t.keys.Delete(pending.Delete); failed != nil {
+		// Whether it was deleted is not known, so the key is handed out no more.
+		err := t.update(func(st *State) *account.Entry {
+			st.Pending.Tries++
+			st.Pending.Due = t.Now().Add(backoff(st.Pending.Tries, maxChoreRetry))
+			return nil
+		})
+		return errors.Join(failed, err)
+	}
+	if t.want != repair {
+		return nil // create writes it down together with what comes next
+	}
+	return t.update(func(st *State) *account.Entry {
+		st.dropKey()
+		st.Pending = nil
+		return nil
+	})
+}
+
+// renew starts a spent quota anew, where it is time.
+func (t turn) renew() (Outcome, error) {
+	st := t.snapshot()
+	if st.Disabled && st.Record.Hash != "" {
+		// The last reading said so. Only another reading can say that it is over.
+		key, err := t.keys.Get(st.Record.Hash)
+		if err != nil && !openrouter.IsGone(err) {
+			return "", err
+		}
+		if key.Disabled {
+			return "", disabled()
+		}
+	}
+	wait := t.Settings.Policy.RenewIn(st.Record.CreatedAt, t.Now())
+	if wait <= 0 {
+		return t.create(account.Renew)
+	}
+	// Dying before this write leaves the key to the next request; after it, the
+	// alarm deletes it.
+	err := t.update(func(st *State) *account.Entry {
+		t.rename(st)
+		t.retire(st)
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	p := problem.New(problem.QuotaExhausted, "The quota is spent. It begins anew later.")
+	p.RetryAfter = wait
+	return "", p
+}
+
+// retire leaves the record's key, if it has one, to be deleted in the background.
+func (t turn) retire(st *State) {
+	if st.Record != nil && st.Record.Hash != "" {
+		st.addChore(Chore{Delete: st.Record.Hash}, t.Now())
+	}
+	st.dropKey()
+	st.Pending = nil
+}
+
+// create makes a key: the first one, the next one, or the first of a new quota.
+// The old one is gone by now; only in a renewal it is deleted afterwards.
+func (t turn) create(kind account.Kind) (Outcome, error) {
+	policy, op := t.Settings.Policy, t.NewOp()
+	limit := policy.NewKeyLimit(policy.TotalLimit)
+	// Dying after this write leaves a key that may exist and that nobody can use:
+	// whoever comes next takes another op, and the alarm looks for this one.
+	err := t.update(func(st *State) *account.Entry {
+		switch kind {
+		case account.Renew:
+			t.retire(st)
+		case account.Rotate:
+			st.dropKey()
+			limit = policy.NewKeyLimit(st.Record.RemainingLimit)
+		}
+		st.Pending = &Pending{Create: op, Since: t.Now(), Due: t.Now().Add(t.recovery())}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	key, hash, failed := t.keys.Create(keyName(t.user, op), limit)
+	if failed != nil {
+		// Never repeated: if it was carried out, a second POST would make a second key.
+		err := t.update(func(st *State) *account.Entry {
+			var e *openrouter.Error
+			if errors.As(failed, &e) && e.Uncertain {
+				st.addChore(Chore{Orphan: op}, t.Now())
+			}
+			st.Pending = nil
+			return nil
+		})
+		return "", errors.Join(failed, err)
+	}
+	// Dying before this write loses the key's text for good: see above.
+	err = t.update(func(st *State) *account.Entry {
+		if kind != account.Rotate {
+			before := st.Record
+			st.Record = &account.Record{
+				UserID: t.user, TotalLimit: policy.TotalLimit, RemainingLimit: policy.TotalLimit, CreatedAt: moment(t.Now()),
+			}
+			if before != nil {
+				st.Record.UserName, st.Record.Email, st.Record.Seq = before.UserName, before.Email, before.Seq
+			}
+		}
+		t.rename(st)
+		st.Record.Key, st.Record.Hash, st.Record.UsageLimit = t.Settings.Sealer.Seal(t.user, key), hash, limit
+		if st.Pending = nil; t.Settings.MeterInterval > 0 {
+			st.ReadAt = moment(t.Now())
+		}
+		entry := &account.Entry{Kind: kind, Credits: limit}
+		if kind == account.Renew {
+			entry.Credits = policy.TotalLimit
+		}
+		return entry
+	})
+	return outcomes[kind], err
+}
+
+// keyName is the name of a key at OpenRouter. It finds the key of a POST whose
+// answer was lost.
+func keyName(user, op string) string { return "latchkey:" + user + ":" + op }
+
+// view is the body of an answer, CONTRACT §1.
+type view struct {
+	ID             string          `json:"id"`
+	UserName       string          `json:"user_name"`
+	Email          string          `json:"email"`
+	Key            string          `json:"openrouter_api_key"`
+	Hash           string          `json:"hash"`
+	TotalLimit     account.Credits `json:"total_limit"`
+	RemainingLimit account.Credits `json:"remaining_limit"`
+	UsageLimit     account.Credits `json:"usage_limit"`
+	Outcome        Outcome         `json:"outcome"`
+}
+
+// body opens the key and returns what the client gets.
+func (t turn) body(outcome Outcome) (view, error) {
+	r := t.snapshot().Record
+	key, stale, err := t.Settings.Sealer.Open(t.user, r.Key)
+	if err != nil {
+		return view{}, fmt.Errorf("durable: the key of %q: %w", r.Hash, err)
+	}
+	if stale {
+		// Dying before this write leaves it to the next request.
+		err = t.update(func(st *State) *account.Entry {
+			st.Record.Key = t.Settings.Sealer.Seal(t.user, key)
+			return nil
+		})
+	}
+	return view{
+		r.UserID, r.UserName, r.Email, key.Reveal(), r.Hash, r.TotalLimit, r.RemainingLimit, r.UsageLimit, outcome,
+	}, err
+}

@@ -1,0 +1,329 @@
+// Package durable is a user's Durable Object: the one place that works on that
+// user's key.
+//
+// It promises that one request at a time works on a user and that those which
+// want the same meanwhile share its answer; that whatever is about to be done
+// is in storage before the call that does it, so that dying at any point loses
+// nothing, charges nothing twice and leaves no key behind; and that what could
+// not be finished is taken up by the alarm until it is.
+//
+// The package knows nothing of JavaScript. It has no timers, and holds its lock
+// across no call: see DESIGN §4, rule 3.
+package durable
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"latchkey/internal/account"
+	"latchkey/internal/answer"
+	"latchkey/internal/auth"
+	"latchkey/internal/openrouter"
+	"latchkey/internal/oplog"
+	"latchkey/internal/problem"
+	"latchkey/internal/settings"
+	"latchkey/internal/users"
+)
+
+// Storage is the object's own storage. A write that returned without an error
+// is durable before anything that is sent after it leaves; a write by an object
+// that is no longer the current one fails.
+type Storage interface {
+	// Load returns the state last written, or "" where there is none.
+	Load() (string, error)
+	// Write stores, as one transaction, the state, a ledger entry unless it is
+	// nil, and when the alarm is to ring: nil leaves it as it is, and the zero
+	// time is never.
+	Write(state string, entry *account.Entry, alarm *time.Time) error
+	// Entries returns the ledger entries after seq, oldest first, at most limit.
+	Entries(seq int64, limit int) ([]account.Entry, error)
+}
+
+// Runtime is what an object gets from around it.
+type Runtime struct {
+	Settings  settings.Settings
+	Storage   Storage
+	DB        users.DB
+	Transport http.RoundTripper // to OpenRouter
+	Now       func() time.Time
+	NewOp     func() string // an id that no other creation has
+	Log       func(oplog.Line)
+	Idle      func() // called whenever nothing is going on any more
+}
+
+// Object is one living object. A new one starts from what is in storage.
+type Object struct {
+	Runtime
+	user string
+
+	mu      sync.Mutex    // guards what follows; never held across a call
+	queue   []*flight     // the first one is being worked on
+	waiting int           // requests in the queue
+	tending bool          // background work is going on
+	paused  []func(error) // alarms that rang, to be told once all is done for now
+	state   *State        // nil: not loaded
+	stored  string        // state as storage has it
+}
+
+// New returns the object of a user.
+func New(user string, r Runtime) *Object { return &Object{Runtime: r, user: user} }
+
+// Want is what a request asks for.
+type Want string
+
+// What can be asked for. The last one is for the object itself.
+const (
+	Me      Want = "me"      // a working key
+	Refresh Want = "refresh" // a new key
+	repair  Want = "repair"  // the end of a call that was cut off
+)
+
+// flight is one piece of work and those who wait for its answer.
+type flight struct {
+	want    Want
+	who     auth.Identity
+	waiters []func(answer.Answer)
+}
+
+// MaxWaiting is how many requests of one user may wait. A person with a
+// hundred tabs on a few devices stays below; a client gone wild does not.
+const MaxWaiting = 512
+
+// Ask queues a request. reply is called exactly once, later, with the answer;
+// whether it still reaches anybody does not matter to the work. A request joins
+// one that wants the same and has no answer yet.
+func (o *Object) Ask(want Want, who auth.Identity, reply func(answer.Answer)) {
+	o.mu.Lock()
+	if o.waiting >= MaxWaiting {
+		o.mu.Unlock()
+		p := problem.New(problem.Overloaded, "Too many requests of this user are waiting.")
+		p.RetryAfter = time.Second
+		o.Log(oplog.Line{Evt: oplog.Key, User: o.user, Op: string(want), Outcome: p.Code, Status: 503, Waiting: MaxWaiting})
+		reply(p.Answer())
+		return
+	}
+	o.waiting++
+	o.enqueue(want, who, reply)
+	o.mu.Unlock()
+}
+
+// enqueue joins a flight or adds one, and starts the queue where it stands still.
+func (o *Object) enqueue(want Want, who auth.Identity, waiters ...func(answer.Answer)) {
+	for _, f := range o.queue {
+		if f.want == want {
+			f.waiters = append(f.waiters, waiters...)
+			return
+		}
+	}
+	o.queue = append(o.queue, &flight{want, who, waiters})
+	if len(o.queue) == 1 {
+		go o.work()
+	}
+}
+
+// work empties the queue.
+func (o *Object) work() {
+	for {
+		o.mu.Lock()
+		f := o.queue[0]
+		o.mu.Unlock()
+
+		result, line := o.fly(f)
+
+		o.mu.Lock()
+		o.queue = o.queue[1:]
+		o.waiting -= len(f.waiters)
+		line.Waiting = o.waiting
+		more := len(o.queue) > 0
+		o.mu.Unlock()
+
+		if len(f.waiters) > 1 {
+			line.Shared = len(f.waiters)
+		}
+		o.Log(line)
+		for _, reply := range f.waiters {
+			reply(result)
+		}
+		o.tend()
+		if !more {
+			o.rest()
+			return
+		}
+	}
+}
+
+// fly does the work of one flight. A mistake in the program ends the flight,
+// not the queue: what was written so far is whole.
+func (o *Object) fly(f *flight) (result answer.Answer, line oplog.Line) {
+	began := o.Now()
+	line = oplog.Line{Evt: oplog.Key, User: o.user, Op: string(f.want)}
+	calls := &recorder{now: o.Now, transport: o.Transport, db: o.DB}
+	defer func() {
+		if cause := recover(); cause != nil {
+			o.Log(oplog.Line{Evt: oplog.Panic, User: o.user, Err: fmt.Sprintf("%v\n%s", cause, debug.Stack())})
+			result = o.refuse(errors.New("panic"), &line)
+		}
+		line.Millis = o.Now().Sub(began).Milliseconds()
+		line.Calls = calls.calls
+	}()
+	t := turn{Object: o, who: f.who, want: f.want, keys: o.client(calls), table: users.Table{DB: calls}}
+	outcome, err := t.take()
+	if err != nil {
+		return o.refuse(err, &line), line
+	}
+	line.Outcome, line.Status = string(outcome), http.StatusOK
+	o.describe(&line)
+	if f.want == repair {
+		return answer.Answer{}, line
+	}
+	body, err := t.body(outcome)
+	if err != nil {
+		return o.refuse(err, &line), line
+	}
+	return answer.JSON(http.StatusOK, "application/json", body), line
+}
+
+// refuse is the answer to a request that failed.
+func (o *Object) refuse(err error, line *oplog.Line) answer.Answer {
+	p := clientError(err)
+	a := p.Answer()
+	line.Outcome, line.Status, line.Err = p.Code, a.Status, err.Error()
+	o.describe(line)
+	return a
+}
+
+// describe adds what the record holds now.
+func (o *Object) describe(line *oplog.Line) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.state == nil || o.state.Record == nil {
+		return
+	}
+	r := o.state.Record
+	line.RemainingLimit, line.UsageLimit, line.Hash = &r.RemainingLimit, &r.UsageLimit, oplog.ShortHash(r.Hash)
+}
+
+// defaultRetryAfter is what a client is told where OpenRouter said nothing.
+const defaultRetryAfter = 5 * time.Second
+
+// clientError maps what can go wrong here to what a client may see.
+func clientError(err error) *problem.Problem {
+	var e *openrouter.Error
+	if !errors.As(err, &e) {
+		return problem.From(err)
+	}
+	if e.Kind == openrouter.Unavailable {
+		return unavailable("OpenRouter cannot be reached just now.", e.RetryAfter, err)
+	}
+	p := problem.New(problem.UpstreamRefused, "OpenRouter refused, and trying again will not help. The operator has to look into it.")
+	p.Cause = err
+	return p
+}
+
+func unavailable(detail string, retryAfter time.Duration, cause error) *problem.Problem {
+	p := problem.New(problem.UpstreamUnavailable, detail)
+	p.RetryAfter, p.Cause = retryAfter, cause
+	if retryAfter == 0 {
+		p.RetryAfter = defaultRetryAfter
+	}
+	return p
+}
+
+// client returns a client of OpenRouter whose calls are recorded.
+func (o *Object) client(calls *recorder) openrouter.Client {
+	return openrouter.Client{
+		BaseURL: o.Settings.OpenRouterURL, ProvisioningKey: o.Settings.ProvisioningKey, Transport: calls, Now: o.Now,
+	}
+}
+
+// load reads the state from storage, once.
+func (o *Object) load() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.state != nil {
+		return nil
+	}
+	stored, err := o.Storage.Load()
+	if err != nil {
+		return fmt.Errorf("durable: loading the state: %w", err)
+	}
+	st := &State{}
+	if stored != "" {
+		if err := json.Unmarshal([]byte(stored), st); err != nil {
+			return fmt.Errorf("durable: the stored state: %w", err)
+		}
+	}
+	o.state, o.stored = st, stored
+	return nil
+}
+
+// snapshot returns the state as it is now. It must not be changed.
+func (o *Object) snapshot() *State {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.state
+}
+
+// update changes the state and writes it, in one transaction with the ledger
+// entry that change returns, if any, and the alarm. Where nothing changed,
+// nothing is written. A record that changed gets the next seq, and D1 is
+// brought up to it later.
+//
+// Every update comes before the call that it is about. Dying before the write
+// leaves everything as it was; dying after it leaves what to do next.
+func (o *Object) update(change func(*State) *account.Entry) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := o.Now()
+	next := o.state.clone()
+	entry := change(next)
+	if r := next.Record; r != nil && (o.state.Record == nil || *r != *o.state.Record) {
+		r.Seq++
+		r.UpdatedAt = moment(now)
+		if !o.state.behind() {
+			next.D1.Since, next.D1.Due = now, now.Add(firstRetry)
+		}
+		if entry != nil {
+			entry.Seq, entry.At, entry.RemainingLimit, entry.Hash = r.Seq, r.UpdatedAt, r.RemainingLimit, r.Hash
+		}
+	}
+	next.Alarm = next.wake(now)
+	if set := o.state.Alarm; set.After(now) && !next.Alarm.IsZero() && !next.Alarm.Before(set) {
+		next.Alarm = set // it rings early enough
+	}
+	stored, err := json.Marshal(next)
+	if err != nil {
+		return fmt.Errorf("durable: encoding the state: %w", err)
+	}
+	if string(stored) == o.stored {
+		return nil
+	}
+	var alarm *time.Time
+	if !next.Alarm.Equal(o.state.Alarm) {
+		alarm = &next.Alarm
+	}
+	if err := o.Storage.Write(string(stored), entry, alarm); err != nil {
+		return fmt.Errorf("durable: writing the state: %w", err)
+	}
+	o.state, o.stored = next, string(stored)
+	return nil
+}
+
+// empty tells whether storage holds nothing at all.
+func (o *Object) empty() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.stored == ""
+}
+
+// recovery is when the alarm takes up a call that is about to be made: not
+// before it must have ended.
+func (o *Object) recovery() time.Duration { return o.Settings.OpenRouterTimeout + firstRetry }
+
+// moment is a time as storage and D1 keep it.
+func moment(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

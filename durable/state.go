@@ -1,0 +1,125 @@
+package durable
+
+import (
+	"slices"
+	"time"
+
+	"latchkey/internal/account"
+)
+
+// State is all that an object keeps besides the ledger: one JSON value, so
+// that whatever changes together is written together.
+type State struct {
+	Record   *account.Record `json:"record,omitempty"`   // nil until there is a first key
+	Disabled bool            `json:"disabled,omitempty"` // the last reading said that an operator disabled the key
+	ReadAt   time.Time       `json:"read_at,omitzero"`   // the last reading; only kept under METER_INTERVAL
+
+	Pending *Pending `json:"pending,omitempty"`
+	Chores  []Chore  `json:"chores,omitempty"`
+	D1      Lag      `json:"d1,omitzero"`
+
+	Alarm time.Time `json:"alarm,omitzero"` // what the alarm was set to in this very transaction
+}
+
+// Pending is the call of a rotation, renewal or first key that is under way, or
+// was when the object died or the call failed. While there is one, there is no
+// key to hand out.
+type Pending struct {
+	Delete string    `json:"delete,omitempty"` // a DELETE of this hash may have been sent
+	Create string    `json:"create,omitempty"` // a POST under this op may have been sent
+	Since  time.Time `json:"since"`
+	Tries  int       `json:"tries,omitempty"` // that failed
+	Due    time.Time `json:"due"`             // when the alarm takes it up
+}
+
+// Chore is a key to be got rid of in the background.
+type Chore struct {
+	Delete string    `json:"delete,omitempty"` // by its hash
+	Orphan string    `json:"orphan,omitempty"` // by its op, which its name holds: it may exist or not
+	Since  time.Time `json:"since"`
+	Tries  int       `json:"tries,omitempty"`
+	Due    time.Time `json:"due"`
+}
+
+// Lag is how far D1 is behind.
+type Lag struct {
+	Seq   int64     `json:"seq,omitempty"` // D1 is known to hold the record up to here
+	Since time.Time `json:"since,omitzero"`
+	Tries int       `json:"tries,omitempty"`
+	Due   time.Time `json:"due,omitzero"`
+}
+
+const (
+	// firstRetry is when the alarm takes up what was not finished. It leaves
+	// room for the try that is made at once.
+	firstRetry = 5 * time.Second
+	// maxChoreRetry and maxLagRetry cap the backoff, which doubles. Nothing is
+	// ever given up. D1 is asked more often: it is to be right within a minute
+	// of its recovery.
+	maxChoreRetry = 10 * time.Minute
+	maxLagRetry   = 30 * time.Second
+	// orphanGrace is how long a POST without an answer may take to show its
+	// key: one that is not found after it was never made.
+	orphanGrace = 2 * time.Minute
+	// stuckAfter is when a background job that keeps failing is called stuck.
+	stuckAfter = 24 * time.Hour
+)
+
+// backoff is the pause after so many failed tries.
+func backoff(tries int, longest time.Duration) time.Duration {
+	return min(firstRetry<<min(tries-1, 10), longest)
+}
+
+// behind tells whether D1 lacks the latest record.
+func (st *State) behind() bool { return st.Record != nil && st.D1.Seq < st.Record.Seq }
+
+// wake is when the alarm has to ring for what is unfinished; zero: not at all.
+// What is due already gets firstRetry: it is being worked on right now.
+func (st *State) wake(now time.Time) time.Time {
+	var due []time.Time
+	if st.Pending != nil {
+		due = append(due, st.Pending.Due)
+	}
+	for _, c := range st.Chores {
+		due = append(due, c.Due)
+	}
+	if st.behind() {
+		due = append(due, st.D1.Due)
+	}
+	if len(due) == 0 {
+		return time.Time{}
+	}
+	first := slices.MinFunc(due, time.Time.Compare)
+	if !first.After(now) {
+		return now.Add(firstRetry)
+	}
+	return first
+}
+
+func (st *State) addChore(c Chore, now time.Time) {
+	c.Since, c.Due = now, now.Add(firstRetry)
+	st.Chores = append(st.Chores, c)
+}
+
+// dropKey forgets the record's key, which may not be handed out any more.
+func (st *State) dropKey() {
+	if st.Record != nil {
+		st.Record.Key, st.Record.Hash = "", ""
+	}
+	st.Disabled, st.ReadAt = false, time.Time{}
+}
+
+// clone returns a copy that shares nothing that changes.
+func (st *State) clone() *State {
+	next := *st
+	if st.Record != nil {
+		record := *st.Record
+		next.Record = &record
+	}
+	if st.Pending != nil {
+		pending := *st.Pending
+		next.Pending = &pending
+	}
+	next.Chores = slices.Clone(st.Chores)
+	return &next
+}

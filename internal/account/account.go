@@ -1,0 +1,44 @@
+// Package account holds what latchkey knows of one user: the [Record], the
+// [Entry] lines of its ledger, and [Credits], the exact money both count in.
+package account
+
+import "time"
+
+// Record is the account of one user. Its fields are the columns of the table
+// `users`; TotalLimit is what the quota began with, RemainingLimit what is left
+// of it, and UsageLimit what was left on the key when it was last read.
+type Record struct {
+	UserID         string    `json:"user_id"`
+	UserName       string    `json:"user_name"`
+	Email          string    `json:"email"`
+	Key            string    `json:"key"`  // sealed; empty while there is none that may be handed out
+	Hash           string    `json:"hash"` // hex SHA-256 of the key, OpenRouter's name for it; empty while there is none
+	TotalLimit     Credits   `json:"total_limit"`
+	RemainingLimit Credits   `json:"remaining_limit"`
+	UsageLimit     Credits   `json:"usage_limit"`
+	Seq            int64     `json:"seq"`        // grows by one with every change of the record
+	CreatedAt      time.Time `json:"created_at"` // when this quota began: a renewal drops the record and starts a new one
+	UpdatedAt      time.Time `json:"updated_at"`
+}
+
+// Kind says what a ledger entry records.
+type Kind string
+
+// The kinds of ledger entry.
+const (
+	Provision Kind = "provision" // the first key of a new user
+	Charge    Kind = "charge"    // Credits were spent on the key Hash
+	Rotate    Kind = "rotate"    // a new key, with Credits as its limit
+	Renew     Kind = "renew"     // a new quota of Credits, and a new key
+)
+
+// Entry is one line of a user's ledger. Seq is the record's Seq after the
+// change that the entry records, and RemainingLimit and Hash are the record's.
+type Entry struct {
+	Seq            int64     `json:"seq"`
+	At             time.Time `json:"at"`
+	Kind           Kind      `json:"kind"`
+	Credits        Credits   `json:"credits"`
+	RemainingLimit Credits   `json:"remaining_limit"`
+	Hash           string    `json:"hash"`
+}

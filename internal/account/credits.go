@@ -1,0 +1,71 @@
+package account
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// Credits is an exact amount of money in nano-credits: 1 credit is 1 USD at
+// OpenRouter, and [Credit] nano-credits. Outside the program an amount is a
+// JSON number of credits with up to nine decimals.
+type Credits int64
+
+// Credit is one credit.
+const Credit Credits = 1_000_000_000
+
+// MaxCredits bounds what is read from outside. Up to here a float64, which is
+// what OpenRouter and D1 hold, tells two neighbouring nano-credits apart.
+const MaxCredits = 4_000_000 * Credit
+
+// ParseCredits reads a decimal number of credits, as JSON writes it, and
+// rounds it to the nearest nano-credit: OpenRouter's doubles come with more
+// decimals than they mean.
+func ParseCredits(s string) (Credits, error) {
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no number of credits", s)
+	}
+	return CreditsOf(f)
+}
+
+// CreditsOf rounds a number of credits to the nearest nano-credit. It refuses
+// what is no number or beyond [MaxCredits].
+func CreditsOf(f float64) (Credits, error) {
+	nano := math.Round(f * float64(Credit))
+	if !(math.Abs(nano) <= float64(MaxCredits)) { // also false for NaN
+		return 0, fmt.Errorf("%v credits are out of range", f)
+	}
+	return Credits(nano), nil
+}
+
+// Float64 is the amount in credits, for a column of type REAL. [CreditsOf]
+// gives the same amount back.
+func (c Credits) Float64() float64 { return float64(c) / float64(Credit) }
+
+// String is the amount in credits as an exact decimal: 9.4, 0.000000001, -0.5.
+func (c Credits) String() string {
+	sign, abs := "", uint64(c)
+	if c < 0 {
+		sign, abs = "-", -abs
+	}
+	whole, nano := abs/uint64(Credit), abs%uint64(Credit)
+	if nano == 0 {
+		return fmt.Sprintf("%s%d", sign, whole)
+	}
+	return strings.TrimRight(fmt.Sprintf("%s%d.%09d", sign, whole, nano), "0")
+}
+
+// MarshalJSON writes the exact decimal as a JSON number.
+func (c Credits) MarshalJSON() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalJSON reads a JSON number of credits.
+func (c *Credits) UnmarshalJSON(data []byte) error {
+	parsed, err := ParseCredits(string(data))
+	if err != nil {
+		return err
+	}
+	*c = parsed
+	return nil
+}

@@ -1,0 +1,32 @@
+// Package answer is an HTTP answer in the making: plain data, which the Worker
+// and the Durable Object fill in and package edge hands to the runtime.
+package answer
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Answer is an HTTP response. Header values are Latin-1, as HTTP has them.
+type Answer struct {
+	Status int
+	Header [][2]string // name and value, in order
+	Body   string
+}
+
+// With returns the answer with one more header.
+func (a Answer) With(name, value string) Answer {
+	// The full slice expression makes append copy: answers share their headers.
+	a.Header = append(a.Header[:len(a.Header):len(a.Header)], [2]string{name, value})
+	return a
+}
+
+// JSON is an answer with a JSON body that no cache may keep. It panics on a
+// value that cannot be encoded, which is a mistake in the program.
+func JSON(status int, contentType string, body any) Answer {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		panic(fmt.Sprintf("answer: %v", err))
+	}
+	return Answer{Status: status, Header: [][2]string{{"Content-Type", contentType}, {"Cache-Control", "no-store"}}, Body: string(encoded)}
+}

@@ -1,0 +1,149 @@
+// Package auth turns a bearer token into an [Identity]: a JSON Web Token with
+// an HMAC signature (HS256, HS384 or HS512), as CONTRACT §2 has it. Nothing of
+// a token counts before its signature was verified.
+package auth
+
+import (
+	"errors"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"latchkey/internal/problem"
+	"latchkey/internal/seal"
+)
+
+// Identity is whom a token speaks for. ID is Unicode in any script, at most
+// [MaxIDBytes]; Name and Email are empty where the token has none.
+type Identity struct {
+	ID    string `json:"id"`
+	Name  string `json:"name,omitempty"`
+	Email string `json:"email,omitempty"`
+}
+
+const (
+	// MaxTokenBytes keeps a stranger from making us parse a large document.
+	MaxTokenBytes = 8 << 10
+	// MaxIDBytes keeps an id usable as a name: of an object, a row, a key.
+	MaxIDBytes = 256
+	// Leeway forgives clocks that differ.
+	Leeway = 30 * time.Second
+)
+
+// Verifier verifies tokens. It holds no state that a request changes.
+type Verifier struct {
+	parser *jwt.Parser
+	keys   jwt.VerificationKeySet
+}
+
+// New returns a Verifier for tokens signed with any of the secrets. An issuer
+// or audience that is not empty has to be in the token.
+func New(secrets []seal.Secret, issuer, audience string, now func() time.Time) *Verifier {
+	options := []jwt.ParserOption{
+		jwt.WithValidMethods([]string{"HS256", "HS384", "HS512"}),
+		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(Leeway), jwt.WithTimeFunc(now),
+	}
+	if issuer != "" {
+		options = append(options, jwt.WithIssuer(issuer))
+	}
+	if audience != "" {
+		options = append(options, jwt.WithAudience(audience))
+	}
+	v := &Verifier{parser: jwt.NewParser(options...)}
+	for _, s := range secrets {
+		v.keys.Keys = append(v.keys.Keys, []byte(s.Reveal()))
+	}
+	return v
+}
+
+// Verify returns the identity in the value of an Authorization header. Its
+// errors are problems: missing_token, too_large, expired_token, invalid_token.
+func (v *Verifier) Verify(authorization string) (Identity, error) {
+	scheme, token, _ := strings.Cut(authorization, " ")
+	token = strings.Trim(token, " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		p := problem.New(problem.MissingToken, "Send a token in the Authorization header, as a Bearer token.")
+		p.Header = [][2]string{{"WWW-Authenticate", "Bearer"}}
+		return Identity{}, p
+	}
+	if len(token) > MaxTokenBytes {
+		return Identity{}, problem.New(problem.TooLarge, "The token is larger than 8 KiB.")
+	}
+	claims := jwt.MapClaims{}
+	parsed, err := v.parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return v.keys, nil })
+	if err != nil {
+		return Identity{}, refusal(err)
+	}
+	if _, critical := parsed.Header["crit"]; critical {
+		// RFC 7515 §4.1.11: an extension that is not understood must not be passed over.
+		return Identity{}, invalid("The token has a critical extension that is not supported.", nil)
+	}
+	return identity(claims)
+}
+
+func identity(claims jwt.MapClaims) (Identity, error) {
+	id := claims["uid"]
+	if id == nil {
+		id = claims["sub"]
+	}
+	var who Identity
+	for _, c := range []struct {
+		name  string
+		value any
+		to    *string
+	}{
+		{"user id", id, &who.ID}, {"username", claims["username"], &who.Name}, {"email", claims["email"], &who.Email},
+	} {
+		text, ok := c.value.(string)
+		if !ok && c.value != nil {
+			return Identity{}, invalid("The "+c.name+" in the token is not a string.", nil)
+		}
+		*c.to = text
+	}
+	switch {
+	case who.ID == "":
+		return Identity{}, invalid("The token has no user id: neither uid nor sub.", nil)
+	case len(who.ID) > MaxIDBytes:
+		return Identity{}, invalid("The user id is longer than 256 bytes.", nil)
+	case strings.ContainsRune(who.ID, utf8.RuneError):
+		// Whatever is not Unicode was decoded to this rune, so two ids that differ would become one.
+		return Identity{}, invalid("The user id is not valid Unicode.", nil)
+	}
+	return who, nil
+}
+
+// refusal maps what golang-jwt found wrong to a problem.
+func refusal(err error) *problem.Problem {
+	reasons := []struct {
+		err    error
+		detail string
+	}{
+		{jwt.ErrTokenMalformed, "The token is malformed."},
+		{jwt.ErrTokenSignatureInvalid, "The signature does not verify, or its algorithm is not accepted."},
+		{jwt.ErrTokenRequiredClaimMissing, "The token lacks a claim that is required: exp, iss or aud."},
+		{jwt.ErrTokenNotValidYet, "The token is not valid yet."},
+		{jwt.ErrTokenUsedBeforeIssued, "The token was issued in the future."},
+		{jwt.ErrTokenInvalidIssuer, "The token is from another issuer."},
+		{jwt.ErrTokenInvalidAudience, "The token is for another audience."},
+	}
+	for _, r := range reasons {
+		if errors.Is(err, r.err) {
+			return invalid(r.detail, err)
+		}
+	}
+	if errors.Is(err, jwt.ErrTokenExpired) {
+		p := problem.New(problem.ExpiredToken, "The token has expired.")
+		p.Header = [][2]string{{"WWW-Authenticate", `Bearer error="invalid_token", error_description="The token has expired"`}}
+		return p
+	}
+	return invalid("The token is not valid.", err)
+}
+
+func invalid(detail string, cause error) *problem.Problem {
+	p := problem.New(problem.InvalidToken, detail)
+	p.Header = [][2]string{{"WWW-Authenticate", `Bearer error="invalid_token"`}}
+	p.Cause = cause
+	return p
+}

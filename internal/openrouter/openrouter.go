@@ -1,0 +1,278 @@
+// Package openrouter is a client of OpenRouter's key API, as far as latchkey
+// needs it: create, read, delete and list keys.
+//
+// It never repeats a call. OpenRouter has no idempotency key, so whoever calls
+// has to know whether a call may have taken effect; [Error.Uncertain] tells.
+package openrouter
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"latchkey/internal/account"
+	"latchkey/internal/seal"
+)
+
+// Client calls OpenRouter. It takes a RoundTripper instead of an http.Client:
+// linking the latter into the Worker would nearly double it, and what it adds
+// is not wanted here. A redirect, for one, would carry the key elsewhere.
+type Client struct {
+	BaseURL         string // without a slash at its end
+	ProvisioningKey seal.Secret
+	Transport       http.RoundTripper // sets the deadline of a call, its body included
+	Now             func() time.Time
+}
+
+// Key is what OpenRouter tells of a key.
+type Key struct {
+	Hash     string
+	Name     string
+	Disabled bool
+	Left     account.Credits // what may still be spent on it; below 0 where it was overdrawn
+	Uncapped bool            // it has no limit, and Left means nothing
+}
+
+// Create makes a key with a limit and returns it and its hash. After an
+// uncertain error the key may exist all the same; its name finds it.
+func (c Client) Create(name string, limit account.Credits) (seal.Secret, string, error) {
+	var created struct {
+		Key  string `json:"key"` // stands beside data
+		Data struct {
+			Hash string `json:"hash"`
+		} `json:"data"`
+	}
+	// No omitempty: a limit of 0 that is left out makes a key without limit.
+	body := struct {
+		Name  string          `json:"name"`
+		Limit account.Credits `json:"limit"`
+	}{name, limit}
+	if err := c.call("create", http.MethodPost, "/keys", body, &created); err != nil {
+		return seal.Secret{}, "", err
+	}
+	if created.Key == "" {
+		return seal.Secret{}, "", &Error{Op: "create", Kind: Unavailable, Uncertain: true, Reason: "the answer has no key"}
+	}
+	sum := sha256.Sum256([]byte(created.Key))
+	hash := hex.EncodeToString(sum[:])
+	if created.Data.Hash != hash {
+		// We could neither read nor delete it by that hash: it goes the way of a lost answer.
+		return seal.Secret{}, "", &Error{Op: "create", Kind: Refused, Uncertain: true, Reason: "the hash is not the SHA-256 of the key"}
+	}
+	return seal.NewSecret(created.Key), hash, nil
+}
+
+// Get reads a key.
+func (c Client) Get(hash string) (Key, error) {
+	var got struct {
+		Data record `json:"data"`
+	}
+	if err := c.call("get", http.MethodGet, "/keys/"+url.PathEscape(hash), nil, &got); err != nil {
+		return Key{}, err
+	}
+	if got.Data.Hash != hash {
+		return Key{}, &Error{Op: "get", Kind: Unavailable, Reason: "the answer is about another key"}
+	}
+	key, err := got.Data.key()
+	if err != nil {
+		return Key{}, &Error{Op: "get", Kind: Unavailable, Reason: err.Error()}
+	}
+	return key, nil
+}
+
+// Delete deletes a key. One that is gone already counts as deleted.
+func (c Client) Delete(hash string) error {
+	err := c.call("delete", http.MethodDelete, "/keys/"+url.PathEscape(hash), nil, nil)
+	if IsGone(err) {
+		return nil
+	}
+	return err
+}
+
+const (
+	// pageSize is OpenRouter's: a page with fewer keys is the last one.
+	pageSize = 100
+	// pageOverlap keeps a key from slipping through between two pages where
+	// others are deleted meanwhile. So a key may be visited twice.
+	pageOverlap = 10
+)
+
+// Each visits every key of the account, disabled ones included, newest first,
+// some of them twice. It ends with the first error, of its own or of visit.
+func (c Client) Each(visit func(hash, name string) error) error {
+	for offset := 0; ; offset += pageSize - pageOverlap {
+		var page struct {
+			Data []struct {
+				Hash string `json:"hash"`
+				Name string `json:"name"`
+			} `json:"data"`
+		}
+		if err := c.call("list", http.MethodGet, "/keys?include_disabled=true&offset="+strconv.Itoa(offset), nil, &page); err != nil {
+			return err
+		}
+		for _, key := range page.Data {
+			if err := visit(key.Hash, key.Name); err != nil {
+				return err
+			}
+		}
+		if len(page.Data) < pageSize {
+			return nil
+		}
+	}
+}
+
+// record is a key as OpenRouter writes it. What is not used here is ignored.
+type record struct {
+	Hash           string          `json:"hash"`
+	Name           string          `json:"name"`
+	Disabled       bool            `json:"disabled"`
+	LimitRemaining json.RawMessage `json:"limit_remaining"` // raw, to tell null from absent
+}
+
+func (r record) key() (Key, error) {
+	key := Key{Hash: r.Hash, Name: r.Name, Disabled: r.Disabled}
+	switch string(r.LimitRemaining) {
+	case "":
+		return Key{}, errors.New("the answer lacks limit_remaining")
+	case "null":
+		key.Uncapped = true
+		return key, nil
+	}
+	return key, json.Unmarshal(r.LimitRemaining, &key.Left)
+}
+
+// maxBodyBytes is several times what a page of keys takes.
+const maxBodyBytes = 1 << 20
+
+// call sends one request and decodes its answer into out, unless out is nil.
+// Every error is an *[Error].
+func (c Client) call(op, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		encoded, err := json.Marshal(in)
+		if err != nil {
+			return &Error{Op: op, Kind: Refused, Reason: err.Error()}
+		}
+		body = bytes.NewReader(encoded)
+	}
+	request, err := http.NewRequest(method, c.BaseURL+path, body)
+	if err != nil {
+		return &Error{Op: op, Kind: Refused, Reason: err.Error()}
+	}
+	request.Header.Set("Authorization", "Bearer "+c.ProvisioningKey.Reveal())
+	request.Header.Set("Accept", "application/json")
+	if in != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := c.Transport.RoundTrip(request)
+	if err != nil {
+		return &Error{Op: op, Kind: Unavailable, Uncertain: true, Reason: err.Error()}
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxBodyBytes))
+	if err != nil {
+		// The status alone is no answer: nothing tells what the rest would have said.
+		return &Error{Op: op, Kind: Unavailable, Uncertain: true, Status: response.StatusCode, Reason: "the answer was cut short: " + err.Error()}
+	}
+	return c.judge(op, response, answer, out)
+}
+
+// judge tells what an answer means.
+func (c Client) judge(op string, response *http.Response, body []byte, out any) error {
+	e := &Error{Op: op, Status: response.StatusCode, RetryAfter: c.retryAfter(response.Header.Get("Retry-After"))}
+	html := bytes.HasPrefix(bytes.TrimSpace(body), []byte("<"))
+	switch {
+	case e.Status >= 200 && e.Status < 300:
+		if out == nil && !html || out != nil && json.Unmarshal(body, out) == nil {
+			return nil
+		}
+		e.Kind, e.Uncertain, e.Reason = Unavailable, true, "the answer is not what was expected"
+		return e
+	case e.Status == http.StatusTooManyRequests:
+		e.Kind = Unavailable
+	case e.Status == http.StatusRequestTimeout || e.Status >= 500:
+		e.Kind, e.Uncertain = Unavailable, true
+	case e.Status == http.StatusNotFound && !html:
+		// An unknown path is answered with a page of HTML, which says nothing about a key.
+		e.Kind = Gone
+	default:
+		e.Kind = Refused
+	}
+	e.Reason = reason(body, html)
+	return e
+}
+
+// reason is OpenRouter's own message, for the log, unless it might show a key.
+func reason(body []byte, html bool) string {
+	var failure struct {
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	const longest = 200
+	switch err := json.Unmarshal(body, &failure); {
+	case html:
+		return "an HTML page"
+	case err != nil || strings.Contains(failure.Error.Message, "sk-"):
+		return "no message"
+	case len(failure.Error.Message) > longest:
+		return strings.ToValidUTF8(failure.Error.Message[:longest], "")
+	}
+	return failure.Error.Message
+}
+
+// maxRetryAfter bounds what OpenRouter may make a client wait.
+const maxRetryAfter = time.Hour
+
+// retryAfter reads both forms of the header: seconds, and a date.
+func (c Client) retryAfter(value string) time.Duration {
+	var wait time.Duration
+	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil {
+		wait = time.Duration(seconds) * time.Second
+	} else if at, err := http.ParseTime(value); err == nil {
+		wait = at.Sub(c.Now())
+	}
+	return min(max(wait, 0), maxRetryAfter)
+}
+
+// Kind sorts errors by what can be done about them.
+type Kind string
+
+// The kinds of errors.
+const (
+	Gone        Kind = "gone"        // OpenRouter knows no such key
+	Refused     Kind = "refused"     // the provisioning key or the request was refused: no retry can mend it
+	Unavailable Kind = "unavailable" // no answer, no usable one, 429 or 5xx: later it may work
+)
+
+// Error is what every method of [Client] fails with. It holds no secret.
+type Error struct {
+	Op         string // create, get, delete, list
+	Kind       Kind
+	Uncertain  bool // the call may have taken effect, or may yet do so
+	Status     int  // 0: no answer
+	Reason     string
+	RetryAfter time.Duration // what OpenRouter asked for; 0: nothing
+}
+
+func (e *Error) Error() string {
+	if e.Status == 0 {
+		return fmt.Sprintf("openrouter: %s: %s: %s", e.Op, e.Kind, e.Reason)
+	}
+	return fmt.Sprintf("openrouter: %s: %s: status %d: %s", e.Op, e.Kind, e.Status, e.Reason)
+}
+
+// IsGone tells whether err says that OpenRouter knows no such key.
+func IsGone(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Kind == Gone
+}

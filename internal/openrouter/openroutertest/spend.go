@@ -1,0 +1,194 @@
+package openroutertest
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// The reasons for which a key cannot spend, in OpenRouter's words. See also
+// ErrKeyNotFound.
+var (
+	ErrKeyDisabled = errors.New("API key is disabled")
+	ErrKeyExpired  = errors.New("API key expired")
+	// ErrLimitExceeded is wrapped with the kind of limit:
+	// "Key limit exceeded (total limit)".
+	ErrLimitExceeded = errors.New("Key limit exceeded")
+)
+
+// A charge is what one call at the inference endpoint cost.
+type charge struct {
+	at               time.Time
+	amount           Nano
+	model            string
+	provider         string
+	promptTokens     int
+	completionTokens int
+}
+
+const (
+	defaultModel     = "openai/gpt-4o-mini"
+	defaultProvider  = "OpenAI"
+	defaultCost      = 0.01 // credits
+	promptTokens     = 8    // of every call
+	completionTokens = 4
+)
+
+// Spend charges credits to the key with this secret, as one inference call does.
+// The limit is enforced on what was spent before the call: a single call may
+// overshoot it. The error is, or wraps, ErrKeyNotFound, ErrKeyDisabled,
+// ErrKeyExpired or ErrLimitExceeded, or tells what is wrong with the amount.
+func (s *Server) Spend(key string, credits float64) error {
+	return s.spend(hashOf(key), credits, "", "")
+}
+
+// spend charges the key with this hash; model and provider have defaults.
+func (s *Server) spend(hash string, credits float64, model, provider string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.find(hash)
+	if k == nil {
+		return ErrKeyNotFound
+	}
+	_, err := s.charge(k, credits, model, provider)
+	return err
+}
+
+// charge enforces and charges. Server.mu is held.
+func (s *Server) charge(k *key, credits float64, model, provider string) (charge, error) {
+	amount, err := nanos(credits)
+	if err != nil {
+		return charge{}, fmt.Errorf("cost %w", err)
+	}
+	if err := s.usable(k); err != nil {
+		return charge{}, err
+	}
+	now := s.o.Now().UTC()
+	if k.Limit != nil && k.spent(windowStart(k.LimitReset, now), now) >= *k.Limit {
+		return charge{}, fmt.Errorf("%w (%s limit)", ErrLimitExceeded, cmp.Or(k.LimitReset, "total"))
+	}
+	c := charge{
+		at:               now,
+		amount:           amount,
+		model:            cmp.Or(model, defaultModel),
+		provider:         cmp.Or(provider, defaultProvider),
+		promptTokens:     promptTokens,
+		completionTokens: completionTokens,
+	}
+	k.charges = append(k.charges, c)
+	k.Usage += amount
+	return c, nil
+}
+
+// usable says why a key may not be used at all, limits aside.
+func (s *Server) usable(k *key) error {
+	switch {
+	case k.Disabled:
+		return ErrKeyDisabled
+	case k.expired(s.o.Now()):
+		return ErrKeyExpired
+	}
+	return nil
+}
+
+// spent sums the charges made from the first to the second time, both included.
+func (k *key) spent(from, to time.Time) Nano {
+	var sum Nano
+	for _, c := range k.charges {
+		if !c.at.Before(from) && !c.at.After(to) {
+			sum += c.amount
+		}
+	}
+	return sum
+}
+
+// shown returns the usage of the present window as the API shows it: without
+// the charges younger than UsageLag.
+func (s *Server) shown(k *key, reset string) Nano {
+	now := s.o.Now().UTC()
+	return k.spent(windowStart(reset, now), s.horizon(now))
+}
+
+// horizon is the time of the latest charges that the API shows.
+func (s *Server) horizon(now time.Time) time.Time { return now.Add(-s.o.UsageLag) }
+
+// windowStart returns when the present window of a limit_reset began: at
+// midnight UTC, weeks on Monday. Without a reset that is the zero time.
+func windowStart(reset string, now time.Time) time.Time {
+	year, month, day := now.Date()
+	switch reset {
+	case "daily":
+	case "weekly":
+		day -= (int(now.Weekday()) + 6) % 7 // days since Monday
+	case "monthly":
+		day = 1
+	default:
+		return time.Time{}
+	}
+	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+}
+
+// chat charges an inference call and answers a tiny completion. Beside OpenRouter's
+// own fields the body may name the cost in credits and the provider.
+func (s *Server) chat(x *exchange) (any, error) {
+	token := bearer(x.r)
+	if token == "" {
+		return nil, refuse(http.StatusUnauthorized, "No auth credentials found")
+	}
+	k := s.find(hashOf(token))
+	if k == nil {
+		return nil, refuse(http.StatusUnauthorized, ErrKeyNotFound.Error())
+	}
+	x.call.Hash = k.Hash
+	var body struct {
+		Model    string   `json:"model"`
+		Provider string   `json:"provider_name"`
+		Cost     *float64 `json:"cost"`
+	}
+	if err := json.Unmarshal(x.body, &body); err != nil {
+		return nil, refuse(http.StatusBadRequest, "Invalid body: "+err.Error())
+	}
+	if body.Cost == nil {
+		body.Cost = new(defaultCost)
+	}
+	c, err := s.charge(k, *body.Cost, body.Model, body.Provider)
+	if err != nil {
+		return nil, refuse(spendStatus(err), err.Error())
+	}
+	s.chats++
+	return map[string]any{
+		"id":                 fmt.Sprintf("gen-%d-%d", c.at.Unix(), s.chats),
+		"object":             "chat.completion",
+		"created":            c.at.Unix(),
+		"model":              c.model,
+		"provider":           c.provider,
+		"system_fingerprint": nil,
+		"choices": []any{map[string]any{
+			"index":         0,
+			"finish_reason": "stop",
+			"message":       map[string]any{"role": "assistant", "content": "ok"},
+		}},
+		"usage": map[string]any{
+			"prompt_tokens":     c.promptTokens,
+			"completion_tokens": c.completionTokens,
+			"total_tokens":      c.promptTokens + c.completionTokens,
+			"cost":              c.amount,
+		},
+	}, nil
+}
+
+// spendStatus is the status with which inference refuses. For a limit the
+// documentation says 402; production answers 403.
+func spendStatus(err error) int {
+	switch {
+	case errors.Is(err, ErrKeyNotFound), errors.Is(err, ErrKeyDisabled), errors.Is(err, ErrKeyExpired):
+		return http.StatusUnauthorized
+	case errors.Is(err, ErrLimitExceeded):
+		return http.StatusForbidden
+	default:
+		return http.StatusBadRequest
+	}
+}

@@ -1,0 +1,101 @@
+package seal
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+)
+
+const text = "sk-or-v1-not-a-real-key"
+
+func newSealer(t *testing.T, current byte, previous ...byte) *Sealer {
+	t.Helper()
+	var old [][]byte
+	for _, b := range previous {
+		old = append(old, bytes.Repeat([]byte{b}, KeySize))
+	}
+	s, err := New(bytes.Repeat([]byte{current}, KeySize), old...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestOpensWhatItSealedForTheSameUserOnly(t *testing.T) {
+	s := newSealer(t, 1)
+	sealed := s.Seal("ada", NewSecret(text))
+	if strings.Contains(sealed, text) || sealed == s.Seal("ada", NewSecret(text)) {
+		t.Errorf("sealed text shows the secret or repeats: %s", sealed)
+	}
+	if got, stale, err := s.Open("ada", sealed); err != nil || stale || got.Reveal() != text {
+		t.Errorf("Open = %q, stale %v, %v", got.Reveal(), stale, err)
+	}
+	if _, _, err := s.Open("bob", sealed); err == nil {
+		t.Error("bob opened what was sealed for ada")
+	}
+}
+
+func TestOpensUnderAPreviousKeyAndSaysStale(t *testing.T) {
+	sealed := newSealer(t, 1).Seal("ada", NewSecret(text))
+	if got, stale, err := newSealer(t, 2, 1).Open("ada", sealed); err != nil || !stale || got.Reveal() != text {
+		t.Errorf("Open = %q, stale %v, %v", got.Reveal(), stale, err)
+	}
+	if _, _, err := newSealer(t, 2).Open("ada", sealed); err == nil {
+		t.Error("opened without the key it was sealed under")
+	}
+}
+
+func TestOpenRefusesWhatWasTamperedWith(t *testing.T) {
+	s := newSealer(t, 1)
+	sealed := s.Seal("ada", NewSecret(text))
+	for _, bad := range []string{
+		"", text, "v1", "v2" + sealed[2:], sealed[:len(sealed)-2], sealed + "AA", sealed[:20] + "!" + sealed[21:],
+		strings.Join(append(strings.Split(sealed, ".")[:2], "AAAA"), "."),
+	} {
+		if got, _, err := s.Open("ada", bad); err == nil {
+			t.Errorf("Open(%q) = %q", bad, got.Reveal())
+		} else if strings.Contains(err.Error(), text) {
+			t.Errorf("the error shows the secret: %v", err)
+		}
+	}
+}
+
+func TestNewRefusesAKeyOfAnotherLength(t *testing.T) {
+	for _, n := range []int{0, 16, 31, 33} {
+		if _, err := New(make([]byte, n)); err == nil {
+			t.Errorf("a key of %d bytes was taken", n)
+		}
+	}
+}
+
+func TestASecretPrintsRedactedEverywhere(t *testing.T) {
+	s := NewSecret(text)
+	holder := struct{ Key Secret }{s}
+	var out bytes.Buffer
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%T %[1]v"} {
+		fmt.Fprintf(&out, verb+"\n", s)
+		fmt.Fprintf(&out, verb+"\n", holder)
+		fmt.Fprintf(&out, verb+"\n", &holder)
+	}
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "key", s, "holder", holder)
+	slog.New(slog.NewTextHandler(&out, nil)).Info("m", "key", s, "holder", holder)
+	if err := json.NewEncoder(&out).Encode(holder); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(&out, fmt.Errorf("wrapped %v", s))
+	if strings.Contains(out.String(), "sk-or") || strings.Contains(out.String(), fmt.Sprintf("%x", text)) {
+		t.Errorf("a secret was printed:\n%s", out.String())
+	}
+}
+
+func FuzzOpenNeverPanics(f *testing.F) {
+	s, _ := New(make([]byte, KeySize))
+	f.Add("ada", s.Seal("ada", NewSecret(text)))
+	f.Add("", "v1..")
+	f.Fuzz(func(t *testing.T, user, sealed string) {
+		s.Open(user, sealed) //nolint:errcheck // only its not panicking is asked for
+	})
+}

@@ -1,0 +1,203 @@
+// Package settings reads the variables, secrets and bindings of CONTRACT §4,
+// once. Whatever is missing or bad is named, all of it at once, and nothing
+// runs on settings that are not whole.
+package settings
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"latchkey/internal/account"
+	"latchkey/internal/quota"
+	"latchkey/internal/seal"
+)
+
+// Settings is the configuration, checked.
+type Settings struct {
+	Policy        quota.Policy
+	MeterInterval time.Duration // a reading younger than this is reused; 0: every request reads
+
+	OpenRouterURL     string // without a slash at its end
+	OpenRouterTimeout time.Duration
+	ProvisioningKey   seal.Secret
+
+	JWTSecrets  []seal.Secret // the current one, then the previous one if there is one
+	JWTIssuer   string        // empty: not checked
+	JWTAudience string        // empty: not checked
+
+	AllowedOrigins []string
+	Sealer         *seal.Sealer
+}
+
+// minSecretBytes is what HS256 wants of its key (RFC 7518 §3.2).
+const minSecretBytes = 32
+
+// bindings that the program cannot do without.
+var bindings = []string{"USERS", "DB"}
+
+// Parse reads the settings. getenv returns "" for what is not set; bound tells
+// whether a binding is there. The error joins one error for each setting that
+// is missing or bad; it names the setting and never holds a secret's value.
+func Parse(getenv func(string) string, bound func(string) bool) (Settings, error) {
+	p := parser{getenv: getenv}
+	s := Settings{
+		Policy: quota.Policy{
+			TotalLimit:  p.credits("TOTAL_LIMIT", "10"),
+			KeyLimit:    p.credits("KEY_LIMIT", "1"),
+			RotateBelow: p.credits("ROTATE_BELOW", "0.5"),
+			RenewAt:     p.credits("RENEW_AT", "0.1"),
+			RenewAfter:  p.duration("RENEW_AFTER", "0s"),
+			HardCap:     p.boolean("HARD_CAP", "false"),
+		},
+		MeterInterval:     p.duration("METER_INTERVAL", "0s"),
+		OpenRouterURL:     p.url("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1"),
+		OpenRouterTimeout: p.duration("OPENROUTER_TIMEOUT", "10s"),
+		ProvisioningKey:   p.secret("OPENROUTER_PROVISIONING_API_KEY", 1),
+		JWTSecrets:        []seal.Secret{p.secret("JWT_SECRET_CLOUD", minSecretBytes)},
+		JWTIssuer:         getenv("JWT_ISSUER"),
+		JWTAudience:       getenv("JWT_AUDIENCE"),
+		AllowedOrigins:    p.origins("ALLOWED_ORIGINS"),
+		Sealer:            p.sealer("KEY_ENCRYPTION_KEY", "KEY_ENCRYPTION_KEY_PREVIOUS"),
+	}
+	if getenv("JWT_SECRET_CLOUD_PREVIOUS") != "" {
+		s.JWTSecrets = append(s.JWTSecrets, p.secret("JWT_SECRET_CLOUD_PREVIOUS", minSecretBytes))
+	}
+	if getenv("ADMIN_TOKEN") != "" {
+		p.secret("ADMIN_TOKEN", minSecretBytes)
+	}
+	for _, name := range bindings {
+		if !bound(name) {
+			p.bad(name, "is not bound")
+		}
+	}
+	if len(p.errs) == 0 {
+		p.consistent(s)
+	}
+	return s, errors.Join(p.errs...)
+}
+
+// consistent refuses limits under which every request would mint a new key.
+func (p *parser) consistent(s Settings) {
+	switch limits := s.Policy; {
+	case limits.TotalLimit == 0:
+		p.bad("TOTAL_LIMIT", "must be above 0")
+	case limits.KeyLimit == 0:
+		p.bad("KEY_LIMIT", "must be above 0")
+	case limits.RotateBelow >= limits.KeyLimit:
+		p.bad("ROTATE_BELOW", "must be below KEY_LIMIT")
+	case limits.RenewAt >= limits.TotalLimit:
+		p.bad("RENEW_AT", "must be below TOTAL_LIMIT")
+	}
+	if s.OpenRouterTimeout == 0 {
+		p.bad("OPENROUTER_TIMEOUT", "must be above 0")
+	}
+}
+
+// parser collects what is wrong.
+type parser struct {
+	getenv func(string) string
+	errs   []error
+}
+
+func (p *parser) bad(name, why string) { p.errs = append(p.errs, fmt.Errorf("%s %s", name, why)) }
+
+func (p *parser) text(name, standard string) string {
+	if value := strings.TrimSpace(p.getenv(name)); value != "" {
+		return value
+	}
+	return standard
+}
+
+func (p *parser) credits(name, standard string) account.Credits {
+	value, err := account.ParseCredits(p.text(name, standard))
+	if err != nil || value < 0 {
+		p.bad(name, fmt.Sprintf("must be a number of credits from 0 to %s", account.MaxCredits))
+	}
+	return value
+}
+
+func (p *parser) duration(name, standard string) time.Duration {
+	value, err := time.ParseDuration(p.text(name, standard))
+	if err != nil || value < 0 {
+		p.bad(name, `must be a duration of 0 or more, as in "90s" or "720h"`)
+	}
+	return value
+}
+
+func (p *parser) boolean(name, standard string) bool {
+	value, err := strconv.ParseBool(p.text(name, standard))
+	if err != nil {
+		p.bad(name, `must be "true" or "false"`)
+	}
+	return value
+}
+
+func (p *parser) url(name, standard string) string {
+	value := strings.TrimRight(p.text(name, standard), "/")
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		p.bad(name, "must be an http or https URL without user, query or fragment")
+	}
+	return value
+}
+
+func (p *parser) secret(name string, least int) seal.Secret {
+	value := p.getenv(name)
+	switch {
+	case value == "":
+		p.bad(name, "is missing")
+	case len(value) < least:
+		p.bad(name, fmt.Sprintf("must have at least %d bytes", least))
+	}
+	return seal.NewSecret(value)
+}
+
+// origins reads exact origins: scheme, host and port, as browsers send them.
+func (p *parser) origins(name string) []string {
+	var origins []string
+	for origin := range strings.SplitSeq(p.getenv(name), ",") {
+		origin = strings.TrimSpace(origin)
+		if origin == "" {
+			continue
+		}
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme == "" || u.Host == "" || strings.Contains(u.Host, "*") || origin != u.Scheme+"://"+u.Host {
+			p.bad(name, "must be a comma-separated list of origins, as in https://app.example.org")
+		}
+		origins = append(origins, origin)
+	}
+	return origins
+}
+
+func (p *parser) sealer(name, previousName string) *seal.Sealer {
+	key := p.encryptionKey(name)
+	var previous [][]byte
+	if p.getenv(previousName) != "" {
+		previous = append(previous, p.encryptionKey(previousName))
+	}
+	if len(p.errs) > 0 {
+		return nil
+	}
+	sealer, err := seal.New(key, previous...)
+	if err != nil {
+		p.bad(name, err.Error())
+	}
+	return sealer
+}
+
+func (p *parser) encryptionKey(name string) []byte {
+	value := p.getenv(name)
+	key, err := base64.StdEncoding.DecodeString(value)
+	switch {
+	case value == "":
+		p.bad(name, "is missing")
+	case err != nil || len(key) != seal.KeySize:
+		p.bad(name, fmt.Sprintf("must be %d bytes in base64", seal.KeySize))
+	}
+	return key
+}

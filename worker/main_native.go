@@ -1,0 +1,15 @@
+//go:build !(js && wasm)
+
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+// main tells whoever builds the Worker natively, as the tests do, that it only
+// runs on workerd.
+func main() {
+	fmt.Fprintln(os.Stderr, "latchkey's Worker runs on workerd: see `make run`.")
+	os.Exit(2)
+}
