@@ -121,21 +121,7 @@ func (o *Object) try(j job) error {
 	began := o.Now()
 	calls := &recorder{now: o.Now, transport: o.Transport, db: o.DB}
 	line := oplog.Line{Evt: oplog.Background, User: o.user, Outcome: "done"}
-	var write func(*State)
-	var failed error
-	switch c := j.chore; {
-	case j.d1:
-		line.Op = "d1"
-		write, failed = o.project(users.Table{DB: calls})
-	case c.Delete != "":
-		line.Op, line.Hash = "delete", oplog.ShortHash(c.Delete)
-		failed = o.client(calls).Delete(c.Delete)
-		write = finish(c)
-	default:
-		line.Op = "orphan"
-		failed = o.deleteOrphan(o.client(calls), c)
-		write = finish(c)
-	}
+	write, failed := o.attempt(j, calls, &line)
 	now := o.Now()
 	if failed != nil {
 		line.Outcome, line.Err = "again", failed.Error()
@@ -151,6 +137,27 @@ func (o *Object) try(j job) error {
 	line.Millis, line.Calls = now.Sub(began).Milliseconds(), calls.calls
 	o.Log(line)
 	return err
+}
+
+// attempt does the work of a job and returns what to write down of it. A
+// mistake in the program is a failed try like any other.
+func (o *Object) attempt(j job, calls *recorder, line *oplog.Line) (write func(*State), err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = o.panicked(cause)
+		}
+	}()
+	switch c := j.chore; {
+	case j.d1:
+		line.Op = "d1"
+		return o.project(users.Table{DB: calls})
+	case c.Delete != "":
+		line.Op, line.Hash = "delete", oplog.ShortHash(c.Delete)
+		return finish(c), o.client(calls).Delete(c.Delete)
+	default:
+		line.Op = "orphan"
+		return finish(c), o.deleteOrphan(o.client(calls), c)
+	}
 }
 
 // finish takes a chore off the list.

@@ -58,7 +58,7 @@ func (t turn) take() (Outcome, error) {
 		return repaired, t.finishDeletion()
 	case st.Record == nil:
 		return t.create(account.Provision)
-	case policy.Spent(st.Record.RemainingLimit):
+	case policy.Spent(st.Record.RemainingLimit) && !st.Disabled:
 		return t.renew()
 	case st.Pending != nil || st.Record.Hash == "":
 		return t.replace()
@@ -131,15 +131,19 @@ func (t turn) rename(st *State) *account.Entry {
 }
 
 // read asks OpenRouter what is left on the key, charges what was spent, and
-// keeps or replaces the key.
+// keeps or replaces the key. One that was disabled when it was read last is not
+// handed out before a reading says that this is over, nor is its quota renewed.
 func (t turn) read() (Outcome, error) {
-	record := t.snapshot().Record
+	st, policy := t.snapshot(), t.Settings.Policy
+	record, spent := st.Record, policy.Spent(st.Record.RemainingLimit)
 	key, err := t.keys.Get(record.Hash)
 	var failure *openrouter.Error
 	switch {
+	case openrouter.IsGone(err) && spent:
+		return t.renew()
 	case openrouter.IsGone(err):
 		return t.create(account.Rotate)
-	case t.want == Me && errors.As(err, &failure) && failure.Kind == openrouter.Unavailable:
+	case t.want == Me && !st.Disabled && errors.As(err, &failure) && failure.Kind == openrouter.Unavailable:
 		return Unmetered, t.update(t.rename)
 	case err != nil:
 		return "", err
@@ -149,7 +153,7 @@ func (t turn) read() (Outcome, error) {
 	if !key.Uncapped {
 		charge = quota.Charge(record.UsageLimit, key.Left)
 	}
-	keep := t.want == Me && (key.Uncapped || t.Settings.Policy.Keeps(key.Left, record.RemainingLimit-charge))
+	keep := t.want == Me && (key.Uncapped || policy.Keeps(key.Left, record.RemainingLimit-charge))
 
 	// The charge is final with this write. If we die before it, the next reading
 	// finds the same usage again; after it, the usage is charged and usage_limit
@@ -160,7 +164,7 @@ func (t turn) read() (Outcome, error) {
 		if st.Disabled = key.Disabled; t.Settings.MeterInterval > 0 {
 			st.ReadAt = moment(t.Now())
 		}
-		if !keep && !key.Disabled {
+		if !keep && !spent && !key.Disabled {
 			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.Now().Add(t.recovery())}
 			st.Record.Key = ""
 		}
@@ -177,15 +181,13 @@ func (t turn) read() (Outcome, error) {
 	case err != nil:
 		return "", err
 	case key.Disabled:
-		return "", disabled()
+		return "", problem.New(problem.KeyDisabled, "An operator has disabled this user's key.")
+	case spent:
+		return t.renew()
 	case keep:
 		return Kept, nil
 	}
 	return t.replace()
-}
-
-func disabled() error {
-	return problem.New(problem.KeyDisabled, "An operator has disabled this user's key.")
 }
 
 // replace deletes the present key, if there is one, and creates a new one once
@@ -225,18 +227,7 @@ func (t turn) finishDeletion() error {
 
 // renew starts a spent quota anew, where it is time.
 func (t turn) renew() (Outcome, error) {
-	st := t.snapshot()
-	if st.Disabled && st.Record.Hash != "" {
-		// The last reading said so. Only another reading can say that it is over.
-		key, err := t.keys.Get(st.Record.Hash)
-		if err != nil && !openrouter.IsGone(err) {
-			return "", err
-		}
-		if key.Disabled {
-			return "", disabled()
-		}
-	}
-	wait := t.Settings.Policy.RenewIn(st.Record.CreatedAt, t.Now())
+	wait := t.Settings.Policy.RenewIn(t.snapshot().Record.CreatedAt, t.Now())
 	if wait <= 0 {
 		return t.create(account.Renew)
 	}

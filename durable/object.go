@@ -65,7 +65,7 @@ type Object struct {
 	queue   []*flight     // the first one is being worked on
 	waiting int           // requests in the queue
 	tending bool          // background work is going on
-	paused  []func(error) // alarms that rang, to be told once all is done for now
+	paused  []func(error) // to be told, by alarms that rang, once all is done for now
 	state   *State        // nil: not loaded
 	stored  string        // state as storage has it
 }
@@ -165,8 +165,7 @@ func (o *Object) fly(f *flight) (result answer.Answer, line oplog.Line) {
 	calls := &recorder{now: o.Now, transport: o.Transport, db: o.DB}
 	defer func() {
 		if cause := recover(); cause != nil {
-			o.Log(oplog.Line{Evt: oplog.Panic, User: o.user, Err: fmt.Sprintf("%v\n%s", cause, debug.Stack())})
-			result = o.refuse(errors.New("panic"), &line)
+			result = o.refuse(o.panicked(cause), &line)
 		}
 		line.Millis = o.Now().Sub(began).Milliseconds()
 		line.Calls = calls.calls
@@ -186,6 +185,12 @@ func (o *Object) fly(f *flight) (result answer.Answer, line oplog.Line) {
 		return o.refuse(err, &line), line
 	}
 	return answer.JSON(http.StatusOK, "application/json", body), line
+}
+
+// panicked logs a mistake in the program and where it is.
+func (o *Object) panicked(cause any) error {
+	o.Log(oplog.Line{Evt: oplog.Panic, User: o.user, Err: fmt.Sprintf("%v\n%s", cause, debug.Stack())})
+	return fmt.Errorf("durable: panic: %v", cause)
 }
 
 // refuse is the answer to a request that failed.
@@ -300,12 +305,12 @@ func (o *Object) update(change func(*State) *account.Entry) error {
 	if err != nil {
 		return fmt.Errorf("durable: encoding the state: %w", err)
 	}
-	if string(stored) == o.stored {
-		return nil
-	}
 	var alarm *time.Time
 	if !next.Alarm.Equal(o.state.Alarm) {
 		alarm = &next.Alarm
+	}
+	if string(stored) == o.stored && alarm == nil {
+		return nil
 	}
 	if err := o.Storage.Write(string(stored), entry, alarm); err != nil {
 		return fmt.Errorf("durable: writing the state: %w", err)

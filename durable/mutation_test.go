@@ -1,0 +1,117 @@
+package durable_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var mutations = flag.Bool("mutations", false, "run the simulation against each mutation, instead of once")
+
+// edit replaces a text that occurs once in a file.
+type edit struct{ file, old, new string }
+
+// mutants are mistakes that somebody could make here. Each must be seen by the
+// simulation; one that is not means that a check does not bite.
+var mutants = []struct {
+	name  string
+	edits []edit
+}{
+	{"the queue removed", []edit{{"object.go", "o.enqueue(want, who, reply)",
+		"go func() { result, _ := o.fly(&flight{want, who, nil}); reply(result); o.tend() }()"}}},
+	{"answers not shared", []edit{{"object.go", "if f.want == want {", "if false {"}}},
+	{"DELETE sent before it is written down", []edit{
+		{"flow.go", "	// The charge is final with this write.", "	if !keep && !spent && !key.Disabled {\n		if err := t.keys.Delete(record.Hash); err != nil {\n			return \"\", err\n		}\n	}\n	// The charge is final with this write."},
+		{"flow.go", "if failed := t.keys.Delete(pending.Delete); failed != nil {", "if failed := error(nil); failed != nil {"}}},
+	{"POST sent before it is written down", []edit{{"flow.go", "		st.Pending = &Pending{Create: op, Since: t.Now(), Due: t.Now().Add(t.recovery())}\n", ""}}},
+	{"the seq guard dropped", []edit{{"../internal/users/users.go", "\nWHERE excluded.seq > users.seq", ""}}},
+	{"404 on DELETE taken for an error", []edit{{"../internal/openrouter/openrouter.go", "	if IsGone(err) {\n		return nil\n	}\n	return err", "	return err"}}},
+	{"404 on GET taken for an outage", []edit{{"../internal/openrouter/openrouter.go", "e.Kind = Gone", "e.Kind = Unavailable"}}},
+	{"a POST repeated blindly", []edit{{"flow.go", "	if failed != nil {\n		// Never repeated", "	if failed != nil {\n		key, hash, failed = t.keys.Create(keyName(t.user, op), limit)\n	}\n	if failed != nil {\n		// Never repeated"}}},
+	{"a refund for a raised limit", []edit{{"../internal/quota/quota.go", "return max(before-after, 0)", "return before - after"}}},
+	{"the alarm not set again", []edit{{"background.go", "err := o.update(func(*State) *account.Entry { return nil })", "err := error(nil)"}}},
+	{"the alarm thought to be set", []edit{{"object.go", "if string(stored) == o.stored && alarm == nil {", "if string(stored) == o.stored {"}}},
+	{"an unconfirmed DELETE taken for done", []edit{{"flow.go", "if failed := t.keys.Delete(pending.Delete); failed != nil {", "if failed := t.keys.Delete(pending.Delete); false && failed != nil {"}}},
+	{"D1 thought to be right before it answered", []edit{{"background.go", "if err := table.Save(*st.Record, entries); err != nil {", "if err := table.Save(*st.Record, entries); false && err != nil {"}}},
+	{"D1 brought up with the row alone", []edit{{"background.go", "table.Save(*st.Record, entries)", "table.Save(*st.Record, nil)"}}},
+	{"an orphan given up at once", []edit{{"background.go", "if len(hashes) == 0 && !final {", "if len(hashes) == 0 && !final && false {"}}},
+	{"an orphan of a dead object forgotten", []edit{{"flow.go", "		st.addChore(Chore{Orphan: st.Pending.Create}, t.Now())\n", ""}}},
+	{"an orphan of a lost answer forgotten", []edit{{"flow.go", "				st.addChore(Chore{Orphan: op}, t.Now())\n", ""}}},
+	{"the old key forgotten in a renewal", []edit{{"flow.go", "		st.addChore(Chore{Delete: st.Record.Hash}, t.Now())\n", ""}}},
+	{"a failed chore crossed off", []edit{{"background.go", "		write = func(st *State) { line.Tries, line.Stuck = postpone(st, j, now) }\n", "		if write == nil {\n			write = func(st *State) { line.Tries, line.Stuck = postpone(st, j, now) }\n		}\n"}}},
+	{"usage charged at every reading", []edit{{"flow.go", "			st.Record.UsageLimit = key.Left\n", ""}}},
+	{"usage of a disabled key not charged", []edit{{"flow.go", "if !key.Uncapped {\n			st.Record.RemainingLimit -= charge", "if !key.Uncapped && !key.Disabled {\n			st.Record.RemainingLimit -= charge"}}},
+	{"a charge left out of the ledger", []edit{{"flow.go", "		if charge == 0 {", "		if !keep || charge == 0 {"}}},
+	{"a disabled key handed out", []edit{{"flow.go", "	case key.Disabled:\n		return \"\", problem", "	case key.Disabled && spent:\n		return \"\", problem"}}},
+	{"a key kept at the threshold", []edit{{"../internal/quota/quota.go", "left > p.RotateBelow", "left >= p.RotateBelow"}}},
+	{"a key stored unsealed", []edit{{"flow.go", "t.Settings.Sealer.Seal(t.user, key), hash, limit", "key.Reveal(), hash, limit"}}},
+	{"D1 not asked for an unknown user", []edit{{"flow.go", "if !t.empty() {", "if true {"}}},
+}
+
+// TestEveryMutationIsCaught runs the simulation against each mutant.
+func TestEveryMutationIsCaught(t *testing.T) {
+	if !*mutations {
+		t.Skip("run with -mutations")
+	}
+	if out, err := runMutant(t, nil); err != nil {
+		t.Fatalf("without a mutation: %v\n%s", err, out)
+	}
+	caught := 0
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			out, err := runMutant(t, m.edits)
+			switch {
+			case err == nil:
+				t.Error("the simulation passes")
+			case !bytes.Contains(out, []byte("--- FAIL")):
+				t.Errorf("the simulation did not run: %v\n%s", err, out)
+			default:
+				caught++
+			}
+		})
+	}
+	fmt.Printf("simulation: %d of %d mutations caught\n", caught, len(mutants))
+}
+
+// runMutant runs the simulation with the edits laid over the sources.
+func runMutant(t *testing.T, edits []edit) ([]byte, error) {
+	t.Helper()
+	dir := t.TempDir()
+	replace := map[string]string{}
+	for _, e := range edits {
+		file, err := filepath.Abs(e.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from := file
+		if edited, ok := replace[file]; ok {
+			from = edited
+		}
+		source, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(source), e.old); n != 1 {
+			t.Fatalf("%s has %q %d times, not once", e.file, e.old, n)
+		}
+		replace[file] = filepath.Join(dir, filepath.Base(file))
+		if err := os.WriteFile(replace[file], []byte(strings.Replace(string(source), e.old, e.new, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return exec.Command("go", "test", "-overlay", filepath.Join(dir, "overlay.json"), "-failfast",
+		"-run", "^(TestEachScenario|TestExhaustive|TestRandomSchedules)", "-seed", "1", "-schedules", "3000", ".").CombinedOutput()
+}

@@ -1,0 +1,126 @@
+package durable_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"latchkey/durable"
+	"latchkey/internal/account"
+)
+
+var (
+	schedules = flag.Int("schedules", 10_000, "random schedules to run")
+	firstSeed = flag.Uint64("seed", 0, "seed of the first random schedule; 0: by the clock")
+)
+
+// TestRandomSchedules interleaves many users, tabs, operators, crashes and
+// faults at random. A failure prints its seed; -seed=N -schedules=1 repeats it.
+func TestRandomSchedules(t *testing.T) {
+	seed := *firstSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	began, told := time.Now(), time.Now()
+	for i := range *schedules {
+		synctest.Test(t, func(t *testing.T) {
+			w := runSchedule(seed + uint64(i))
+			w.report(t, fmt.Sprintf("seed %d", seed+uint64(i)))
+		})
+		if time.Since(told) > 30*time.Second {
+			told = time.Now()
+			fmt.Printf("simulation: %d random schedules in %v, no violation\n", i+1, time.Since(began).Round(time.Second))
+		}
+	}
+	fmt.Printf("simulation: %d random schedules from seed %d on, no violation\n", *schedules, seed)
+}
+
+// runSchedule runs one schedule, lets the faults stop, and checks everything.
+func runSchedule(seed uint64) *world {
+	w := newWorld(seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	policy := &w.settings.Policy
+	policy.TotalLimit = account.Credits(1+rng.IntN(3)) * account.Credit
+	policy.HardCap = rng.IntN(4) == 0
+	if rng.IntN(3) == 0 {
+		policy.RenewAfter = time.Minute
+	}
+	if rng.IntN(3) == 0 {
+		w.settings.MeterInterval = 10 * time.Second
+	}
+	faulty := rng.Float64() * 0.4
+	w.decide = func(c *call) fate {
+		if rng.Float64() >= faulty {
+			return well
+		}
+		fates := fatesOf(c.method)
+		return fates[rng.IntN(len(fates))]
+	}
+	userNames := []string{"ada", "боб", "c:c", "d"}[:1+rng.IntN(4)]
+	anyUser := func() string { return userNames[rng.IntN(len(userNames))] }
+	for range 80 {
+		switch n := rng.IntN(100); {
+		case n < 20:
+			for range 1 + rng.IntN(3) {
+				w.ask(anyUser(), durable.Me)
+			}
+		case n < 25:
+			w.ask(anyUser(), durable.Refresh)
+		case n < 60:
+			if len(w.waiting) > 0 {
+				w.step(rng.IntN(len(w.waiting)))
+			}
+		case n < 75:
+			w.spend(anyUser(), float64(1+rng.IntN(40))/100)
+		case n < 90:
+			w.now = w.now.Add(time.Duration(rng.IntN(20_000)) * time.Millisecond)
+			w.runLate()
+			if h := w.firstAlarm(); h != nil && !h.alarm.After(w.now) {
+				w.ring(h)
+			}
+		case n < 95:
+			w.crash(anyUser())
+		default:
+			w.operate(rng)
+		}
+	}
+	w.decide = nil
+	for _, key := range w.server.Keys() {
+		w.server.SetDisabled(key.Hash, false)
+	}
+	w.drain()
+	w.now = w.now.Add(policy.RenewAfter)
+	for _, user := range userNames {
+		for range 2 { // the first may find the key withdrawn, or the quota spent
+			got := w.ask(user, durable.Me)
+			if w.drain(); got.Status != 200 {
+				w.violated("after all faults, %s got %d %s", user, got.Status, got.Code)
+			}
+			w.now = w.now.Add(policy.RenewAfter + w.settings.MeterInterval)
+		}
+	}
+	w.checkRest()
+	return w
+}
+
+// operate lets an operator do something to some key at OpenRouter.
+func (w *world) operate(rng *rand.Rand) {
+	keys := w.server.Keys()
+	if len(keys) == 0 {
+		return
+	}
+	key := keys[rng.IntN(len(keys))]
+	if key.Deleted {
+		return
+	}
+	if rng.IntN(2) == 0 {
+		w.note("an operator withdraws %s", key.Name)
+		w.withdraw(key.Hash)
+		return
+	}
+	w.note("an operator sets disabled of %s to %v", key.Name, !key.Disabled)
+	w.server.SetDisabled(key.Hash, !key.Disabled)
+}
