@@ -9,6 +9,7 @@ import (
 	"latchkey/internal/auth"
 	"latchkey/internal/openrouter"
 	"latchkey/internal/oplog"
+	"latchkey/internal/quota"
 	"latchkey/internal/users"
 )
 
@@ -71,7 +72,7 @@ func (o *Object) next() (job, bool) {
 		return job{d1: true}, true
 	}
 	for _, c := range o.state.Chores {
-		if c.Tries == 0 || !c.Due.After(now) {
+		if c.ready(now) {
 			return job{chore: c}, true
 		}
 	}
@@ -125,12 +126,12 @@ func (o *Object) try(j job) error {
 	now := o.Now()
 	if failed != nil {
 		line.Outcome, line.Err = "again", failed.Error()
-		write = func(st *State) { line.Tries, line.Stuck = postpone(st, j, now) }
+		write = func(st *State) *account.Entry {
+			line.Tries, line.Stuck = postpone(st, j, now)
+			return nil
+		}
 	}
-	err := o.update(func(st *State) *account.Entry {
-		write(st)
-		return nil
-	})
+	err := o.update(write)
 	if err != nil {
 		line.Outcome, line.Err = "again", errors.Join(failed, err).Error()
 	}
@@ -141,7 +142,7 @@ func (o *Object) try(j job) error {
 
 // attempt does the work of a job and returns what to write down of it. A
 // mistake in the program is a failed try like any other.
-func (o *Object) attempt(j job, calls *recorder, line *oplog.Line) (write func(*State), err error) {
+func (o *Object) attempt(j job, calls *recorder, line *oplog.Line) (write change, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = o.panicked(cause)
@@ -154,6 +155,9 @@ func (o *Object) attempt(j job, calls *recorder, line *oplog.Line) (write func(*
 	case c.Delete != "":
 		line.Op, line.Hash = "delete", oplog.ShortHash(c.Delete)
 		return finish(c), o.client(calls).Delete(c.Delete)
+	case c.Settle != "":
+		line.Op, line.Hash = "settle", oplog.ShortHash(c.Settle)
+		return o.settle(o.client(calls), c)
 	default:
 		line.Op = "orphan"
 		return finish(c), o.deleteOrphan(o.client(calls), c)
@@ -161,12 +165,17 @@ func (o *Object) attempt(j job, calls *recorder, line *oplog.Line) (write func(*
 }
 
 // finish takes a chore off the list.
-func finish(c Chore) func(*State) {
-	return func(st *State) { st.Chores = slices.DeleteFunc(st.Chores, c.same) }
+func finish(c Chore) change {
+	return func(st *State) *account.Entry {
+		st.Chores = slices.DeleteFunc(st.Chores, c.same)
+		return nil
+	}
 }
 
-// same tells whether both are about the same key.
-func (c Chore) same(other Chore) bool { return c.Delete == other.Delete && c.Orphan == other.Orphan }
+// same tells whether both are about the same key, and want the same of it.
+func (c Chore) same(other Chore) bool {
+	return c.Delete == other.Delete && c.Orphan == other.Orphan && c.Settle == other.Settle
+}
 
 // postpone puts a job off after a failed try.
 func postpone(st *State, j job, now time.Time) (tries int, stuck bool) {
@@ -176,6 +185,9 @@ func postpone(st *State, j job, now time.Time) (tries int, stuck bool) {
 		return st.D1.Tries, now.Sub(st.D1.Since) > stuckAfter
 	}
 	i := slices.IndexFunc(st.Chores, j.chore.same)
+	if i < 0 {
+		return 0, false // a renewal has made something else of it
+	}
 	c := &st.Chores[i]
 	c.Tries++
 	c.Due = now.Add(backoff(c.Tries, maxChoreRetry))
@@ -185,7 +197,7 @@ func postpone(st *State, j job, now time.Time) (tries int, stuck bool) {
 // project brings D1 up to date, or a step nearer where the ledger has grown
 // long. Dying after D1 was written and before that is written down repeats it,
 // which does no harm.
-func (o *Object) project(table users.Table) (func(*State), error) {
+func (o *Object) project(table users.Table) (change, error) {
 	st := o.snapshot()
 	entries, err := o.Storage.Entries(st.D1.Seq, users.MaxEntries)
 	if err != nil {
@@ -198,7 +210,36 @@ func (o *Object) project(table users.Table) (func(*State), error) {
 	if err := table.Save(*st.Record, entries); err != nil {
 		return nil, err
 	}
-	return func(st *State) { st.D1 = Lag{Seq: upTo, Since: o.Now(), Due: o.Now().Add(firstRetry)} }, nil
+	return func(st *State) *account.Entry {
+		st.D1 = Lag{Seq: upTo, Since: o.Now(), Due: o.Now().Add(firstRetry)}
+		return nil
+	}, nil
+}
+
+// settle reads a key that was disabled a last time, by when OpenRouter must have
+// told all that was spent on it. The charge and the order to delete the key are
+// one write: dying before it repeats the reading, dying after it the deletion.
+func (o *Object) settle(keys openrouter.Client, c Chore) (change, error) {
+	key, err := keys.Get(c.Settle)
+	if openrouter.IsGone(err) {
+		return finish(c), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func(st *State) *account.Entry {
+		i := slices.IndexFunc(st.Chores, c.same)
+		if i < 0 {
+			return nil // the quota was renewed meanwhile
+		}
+		st.Chores[i] = Chore{Delete: c.Settle, Since: c.Since, Due: o.Now().Add(firstRetry)}
+		charge := quota.Charge(c.Left, key.Left)
+		if key.Uncapped || charge == 0 {
+			return nil
+		}
+		st.Record.RemainingLimit -= charge
+		return &account.Entry{Kind: account.Charge, Credits: charge, Hash: c.Settle}
+	}, nil
 }
 
 var errNotFound = errors.New("not found so far; it may still appear")

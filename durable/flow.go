@@ -175,7 +175,7 @@ func (t turn) read() (Outcome, error) {
 		if charge == 0 {
 			return nil
 		}
-		return &account.Entry{Kind: account.Charge, Credits: charge}
+		return &account.Entry{Kind: account.Charge, Credits: charge, Hash: record.Hash}
 	})
 	switch {
 	case err != nil:
@@ -200,13 +200,18 @@ func (t turn) replace() (Outcome, error) {
 }
 
 // finishDeletion sends the DELETE that is pending, if one is. It may have been
-// sent before: 404 confirms as well as 200.
+// sent before: 404 confirms as well as 200. Under SETTLE_AFTER the key is only
+// disabled, for now.
 func (t turn) finishDeletion() error {
 	pending := t.snapshot().Pending
 	if pending == nil {
 		return nil
 	}
-	if failed := t.keys.Delete(pending.Delete); failed != nil {
+	end := t.keys.Delete
+	if t.Settings.SettleAfter > 0 {
+		end = t.keys.Disable
+	}
+	if failed := end(pending.Delete); failed != nil {
 		// Whether it was deleted is not known, so the key is handed out no more.
 		err := t.update(func(st *State) *account.Entry {
 			st.Pending.Tries++
@@ -219,10 +224,18 @@ func (t turn) finishDeletion() error {
 		return nil // create writes it down together with what comes next
 	}
 	return t.update(func(st *State) *account.Entry {
-		st.dropKey()
+		t.ended(st)
 		st.Pending = nil
 		return nil
 	})
+}
+
+// ended forgets a key whose end was confirmed.
+func (t turn) ended(st *State) {
+	if st.Pending != nil && t.Settings.SettleAfter > 0 {
+		st.settle(t.Now(), t.Settings.SettleAfter)
+	}
+	st.dropKey()
 }
 
 // renew starts a spent quota anew, where it is time.
@@ -246,8 +259,14 @@ func (t turn) renew() (Outcome, error) {
 	return "", p
 }
 
-// retire leaves the record's key, if it has one, to be deleted in the background.
+// retire leaves the record's key, if it has one, to be deleted in the background,
+// and so those that were to be settled: their quota is over.
 func (t turn) retire(st *State) {
+	for i, c := range st.Chores {
+		if c.Settle != "" {
+			st.Chores[i] = Chore{Delete: c.Settle, Since: c.Since, Due: t.Now().Add(firstRetry)}
+		}
+	}
 	if st.Record != nil && st.Record.Hash != "" {
 		st.addChore(Chore{Delete: st.Record.Hash}, t.Now())
 	}
@@ -267,7 +286,7 @@ func (t turn) create(kind account.Kind) (Outcome, error) {
 		case account.Renew:
 			t.retire(st)
 		case account.Rotate:
-			st.dropKey()
+			t.ended(st)
 			limit = policy.NewKeyLimit(st.Record.RemainingLimit)
 		}
 		st.Pending = &Pending{Create: op, Since: t.Now(), Due: t.Now().Add(t.recovery())}
@@ -305,7 +324,7 @@ func (t turn) create(kind account.Kind) (Outcome, error) {
 		if st.Pending = nil; t.Settings.MeterInterval > 0 {
 			st.ReadAt = moment(t.Now())
 		}
-		entry := &account.Entry{Kind: kind, Credits: limit}
+		entry := &account.Entry{Kind: kind, Credits: limit, Hash: hash}
 		if kind == account.Renew {
 			entry.Credits = policy.TotalLimit
 		}

@@ -274,19 +274,22 @@ func (o *Object) snapshot() *State {
 	return o.state
 }
 
+// change changes a state, and returns the ledger entry that goes with it, if any.
+type change func(*State) *account.Entry
+
 // update changes the state and writes it, in one transaction with the ledger
-// entry that change returns, if any, and the alarm. Where nothing changed,
+// entry of the change, if there is one, and the alarm. Where nothing changed,
 // nothing is written. A record that changed gets the next seq, and D1 is
 // brought up to it later.
 //
 // Every update comes before the call that it is about. Dying before the write
 // leaves everything as it was; dying after it leaves what to do next.
-func (o *Object) update(change func(*State) *account.Entry) error {
+func (o *Object) update(c change) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := o.Now()
 	next := o.state.clone()
-	entry := change(next)
+	entry := c(next)
 	if r := next.Record; r != nil && (o.state.Record == nil || *r != *o.state.Record) {
 		r.Seq++
 		r.UpdatedAt = moment(now)
@@ -294,7 +297,7 @@ func (o *Object) update(change func(*State) *account.Entry) error {
 			next.D1.Since, next.D1.Due = now, now.Add(firstRetry)
 		}
 		if entry != nil {
-			entry.Seq, entry.At, entry.RemainingLimit, entry.Hash = r.Seq, r.UpdatedAt, r.RemainingLimit, r.Hash
+			entry.Seq, entry.At, entry.RemainingLimit = r.Seq, r.UpdatedAt, r.RemainingLimit
 		}
 	}
 	next.Alarm = next.wake(now)

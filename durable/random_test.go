@@ -51,6 +51,10 @@ func runSchedule(seed uint64) *world {
 	if rng.IntN(3) == 0 {
 		w.settings.MeterInterval = 10 * time.Second
 	}
+	if rng.IntN(3) == 0 {
+		settling(w)
+		w.server.SetUsageLag(time.Duration(rng.IntN(60)) * time.Second)
+	}
 	faulty := rng.Float64() * 0.4
 	w.decide = func(c *call) fate {
 		if rng.Float64() >= faulty {

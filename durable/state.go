@@ -25,7 +25,7 @@ type State struct {
 // was when the object died or the call failed. While there is one, there is no
 // key to hand out.
 type Pending struct {
-	Delete string    `json:"delete,omitempty"` // a DELETE of this hash may have been sent
+	Delete string    `json:"delete,omitempty"` // a DELETE of this hash (under SETTLE_AFTER, a PATCH that disables it) may have been sent
 	Create string    `json:"create,omitempty"` // a POST under this op may have been sent
 	Since  time.Time `json:"since"`
 	Tries  int       `json:"tries,omitempty"` // that failed
@@ -34,11 +34,19 @@ type Pending struct {
 
 // Chore is a key to be got rid of in the background.
 type Chore struct {
-	Delete string    `json:"delete,omitempty"` // by its hash
-	Orphan string    `json:"orphan,omitempty"` // by its op, which its name holds: it may exist or not
-	Since  time.Time `json:"since"`
-	Tries  int       `json:"tries,omitempty"`
-	Due    time.Time `json:"due"`
+	Delete string          `json:"delete,omitempty"` // by its hash
+	Orphan string          `json:"orphan,omitempty"` // by its op, which its name holds: it may exist or not
+	Settle string          `json:"settle,omitempty"` // by its hash, after it was read and charged a last time; it is disabled
+	Left   account.Credits `json:"left,omitempty"`   // on the key to settle, when it was read last
+	Since  time.Time       `json:"since"`
+	Tries  int             `json:"tries,omitempty"`
+	Due    time.Time       `json:"due"`
+}
+
+// ready tells whether a chore can be tried: it is due, or was never tried and
+// need not wait.
+func (c Chore) ready(now time.Time) bool {
+	return !c.Due.After(now) || c.Tries == 0 && c.Settle == ""
 }
 
 // Lag is how far D1 is behind.
@@ -99,6 +107,13 @@ func (st *State) wake(now time.Time) time.Time {
 func (st *State) addChore(c Chore, now time.Time) {
 	c.Since, c.Due = now, now.Add(firstRetry)
 	st.Chores = append(st.Chores, c)
+}
+
+// settle leaves the record's key, which is disabled, to be charged once more.
+func (st *State) settle(now time.Time, after time.Duration) {
+	st.Chores = append(st.Chores, Chore{
+		Settle: st.Record.Hash, Left: st.Record.UsageLimit, Since: now, Due: now.Add(after),
+	})
 }
 
 // dropKey forgets the record's key, which may not be handed out any more.

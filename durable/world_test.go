@@ -47,6 +47,7 @@ type world struct {
 	calls   int // outward calls so far
 	ops     int
 	trace   []string // what happened, for a failure's message
+	lines   []oplog.Line
 
 	withdrawn  map[string]bool            // hashes an operator deleted at OpenRouter
 	read       map[string]account.Credits // by hash: the usage that a reading delivered
@@ -60,6 +61,8 @@ type home struct {
 	ledger  []account.Entry
 	alarm   time.Time // zero: not set
 	ringing bool      // the alarm rang and its work is not done
+
+	readOnly bool // writes fail
 
 	living *body // nil: nobody is at home
 	key    string
@@ -77,7 +80,7 @@ var errDead = errors.New("the object is no longer the current one")
 // call is an outward call that waits for its fate.
 type call struct {
 	body   *body
-	method string // GET, LIST, POST, DELETE, D1
+	method string // GET, LIST, POST, PATCH, DELETE, D1
 	path   string
 	index  int // among all outward calls of the run
 	fate   chan fate
@@ -214,7 +217,10 @@ func (w *world) object(user string) *durable.Object {
 				w.ops++
 				return fmt.Sprintf("op%d", w.ops)
 			},
-			Log: func(line oplog.Line) { w.note("  log %s", line) },
+			Log: func(line oplog.Line) {
+				w.note("  log %s", line)
+				w.lines = append(w.lines, line)
+			},
 			// The runtime keeps nothing in Go between requests.
 			Idle: func() {
 				if h.living == b {
@@ -380,7 +386,7 @@ func (w *world) runLate() {
 
 // drain lets everything go on to its end, the alarms included.
 func (w *world) drain() {
-	const enough = 1000
+	const enough = 5000
 	for range enough {
 		synctest.Wait()
 		w.runLate()
@@ -439,7 +445,7 @@ func (s storage) Load() (string, error) {
 
 func (s storage) Write(state string, entry *account.Entry, alarm *time.Time) error {
 	h := s.body.home
-	if s.body.dead {
+	if s.body.dead || h.readOnly {
 		return errDead
 	}
 	s.note("  %s writes %s", h.user, state)
@@ -517,11 +523,11 @@ func (p port) RoundTrip(request *http.Request) (*http.Response, error) {
 		}})
 		return nil, errNoAnswer
 	case status404:
-		if method != "GET" && method != "DELETE" { // about a key it would be a lie; gone makes it true
+		if method == "POST" || method == "LIST" { // about a key it would be a lie; gone makes it true
 			return respond(404, `{"error":{"code":404,"message":"Not found"}}`), nil
 		}
 	case gone:
-		if method == "GET" || method == "DELETE" {
+		if method != "POST" && method != "LIST" {
 			p.withdraw(hash)
 		}
 	}
@@ -535,10 +541,16 @@ func (p port) RoundTrip(request *http.Request) (*http.Response, error) {
 	case f == answerLost:
 		return nil, errNoAnswer
 	case err == nil && f == well && method == "GET" && response.StatusCode == http.StatusOK:
-		for _, key := range p.server.Keys() {
-			if key.Hash == hash && key.Limit != nil {
-				p.read[hash] = account.Credits(key.Usage)
-			}
+		body, _ := io.ReadAll(response.Body)
+		response.Body = io.NopCloser(bytes.NewReader(body))
+		var told struct {
+			Data struct {
+				Usage account.Credits  `json:"usage"`
+				Limit *account.Credits `json:"limit"`
+			} `json:"data"`
+		}
+		if json.Unmarshal(body, &told) == nil && told.Data.Limit != nil {
+			p.read[hash] = told.Data.Usage
 		}
 	}
 	return response, err
@@ -555,7 +567,7 @@ func (w *world) withdraw(hash string) {
 }
 
 var operation = map[string]openroutertest.Op{
-	"GET": openroutertest.OpGet, "LIST": openroutertest.OpList, "POST": openroutertest.OpCreate, "DELETE": openroutertest.OpDelete,
+	"GET": openroutertest.OpGet, "LIST": openroutertest.OpList, "POST": openroutertest.OpCreate, "DELETE": openroutertest.OpDelete, "PATCH": openroutertest.OpUpdate,
 }
 
 func copyOf(request *http.Request) *http.Request {

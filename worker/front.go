@@ -53,12 +53,8 @@ var routes = map[string]route{
 
 // serve returns the answer to a request, or where to forward it.
 func (f *front) serve(r request) (answer.Answer, *forward) {
-	line := oplog.Line{Evt: oplog.Request, Method: r.method}
-	to, ok := routes[r.path]
-	if ok {
-		line.Path = r.path // an unknown one may hold anything, a token too
-	}
-	a, onward, err := f.handle(r, to, ok)
+	line := r.line()
+	a, onward, err := f.handle(r)
 	if err != nil {
 		a, line.Err = problem.From(err).Answer(), err.Error()
 		line.Outcome = problem.From(err).Code
@@ -73,7 +69,18 @@ func (f *front) serve(r request) (answer.Answer, *forward) {
 	return a, onward
 }
 
-func (f *front) handle(r request, to route, known bool) (answer.Answer, *forward, error) {
+// line begins a log line. It tells no unknown path, which may hold anything, a
+// token too.
+func (r request) line() oplog.Line {
+	line := oplog.Line{Evt: oplog.Request, Method: r.method}
+	if _, known := routes[r.path]; known {
+		line.Path = r.path
+	}
+	return line
+}
+
+func (f *front) handle(r request) (answer.Answer, *forward, error) {
+	to, known := routes[r.path]
 	switch {
 	case !known:
 		return answer.Answer{}, nil, problem.New(problem.NotFound, "There is nothing at this path.")
@@ -136,15 +143,20 @@ func (f *front) share(a answer.Answer, origin string) answer.Answer {
 		With("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
 }
 
-// failed is the answer where the user's object could not be asked: it or the
-// program was restarted, or the runtime is overloaded.
-func (f *front) failed(r request, cause string, overloaded bool) answer.Answer {
-	p := problem.New(problem.UpstreamUnavailable, "This user's requests cannot be served just now.")
-	if overloaded {
-		p = problem.New(problem.Overloaded, "Too many requests of this user are waiting.")
-	}
+// unreached says what a code means where the user's object could not be asked.
+var unreached = map[string]string{
+	problem.Internal:            "The request could not be completed.",
+	problem.Overloaded:          "Too many requests of this user are waiting.",
+	problem.UpstreamUnavailable: "This user's requests cannot be served just now.", // restarted, or moved
+}
+
+// failed is the answer where the user's object could not be asked.
+func (f *front) failed(r request, code, cause string) answer.Answer {
+	p := problem.New(code, unreached[code])
 	p.RetryAfter = time.Second
 	a := p.Answer()
-	f.log(oplog.Line{Evt: oplog.Request, Method: r.method, Path: r.path, Outcome: p.Code, Status: a.Status, Err: cause})
+	line := r.line()
+	line.Outcome, line.Status, line.Err = p.Code, a.Status, cause
+	f.log(line)
 	return f.share(a, r.origin)
 }

@@ -52,10 +52,10 @@ func (f *front) route(args []js.Value) any {
 	return edge.Forward("USERS", onward.who.ID, string(onward.want), string(identity), r.origin)
 }
 
-// routeFailed(method, path, origin, cause, overloaded) returns a Response.
+// routeFailed(method, path, origin, code, cause) returns a Response.
 func (f *front) routeFailed(args []js.Value) any {
 	r := request{method: args[0].String(), path: args[1].String(), origin: args[2].String()}
-	return edge.Respond(f.failed(r, args[3].String(), args[4].Bool()))
+	return edge.Respond(f.failed(r, args[3].String(), args[4].String()))
 }
 
 // objects are the Durable Objects that have something going on. One that is at
@@ -78,10 +78,10 @@ func (o *objects) ask(args []js.Value) any {
 	var who auth.Identity
 	if err := json.Unmarshal([]byte(args[5].String()), &who); err != nil || o.bad != nil {
 		edge.Answer(number, "settings or identity are bad", nil)
-		return nil
+		return js.Undefined()
 	}
 	o.object(args[1:4]).Ask(durable.Want(args[4].String()), who, reply)
-	return nil
+	return js.Undefined()
 }
 
 // alarm(number, object, name, storage) is answered once the work is done.
@@ -89,7 +89,7 @@ func (o *objects) alarm(args []js.Value) any {
 	number := args[0].Int()
 	if o.bad != nil {
 		edge.Answer(number, "settings are bad", nil)
-		return nil
+		return js.Undefined()
 	}
 	o.object(args[1:4]).Alarm(func(err error) {
 		failure := ""
@@ -98,7 +98,7 @@ func (o *objects) alarm(args []js.Value) any {
 		}
 		edge.Answer(number, failure, nil)
 	})
-	return nil
+	return js.Undefined()
 }
 
 // object(object, name, storage) returns the living object of that number.
@@ -129,7 +129,7 @@ func (o *objects) close(args []js.Value) any {
 		delete(o.living, number)
 		l.edge.Close()
 	}
-	return nil
+	return js.Undefined()
 }
 
 // newOp returns 128 random bits in hex.

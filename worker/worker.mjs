@@ -30,15 +30,17 @@ function route(request, length) {
   const path = new URL(request.url).pathname;
   const origin = headers.get("origin") ?? "";
   const call = () => program().enter("route", method, path, headers.get("authorization") ?? "", origin, length > MAX_BODY);
-  const failed = (error) => program().enter("failed", method, path, origin, String(error?.message ?? error), error?.overloaded === true);
+  const failed = (error) => {
+    const code = error?.mistake ? "internal" : error?.overloaded ? "overloaded" : "upstream_unavailable";
+    return program().enter("failed", method, path, origin, code, String(error?.message ?? error));
+  };
   try {
     const result = call();
     if (result instanceof Response) return result;
-    return result.catch((error) => {
+    return result
       // The runtime says when an object was merely moved or restarted; reading again is safe.
-      if (error?.retryable && !error.overloaded && method === "GET") return Promise.resolve(call()).catch(failed);
-      return failed(error);
-    });
+      .catch((error) => (error?.retryable && !error.overloaded && method === "GET" ? call() : Promise.reject(error)))
+      .catch(failed);
   } catch (error) {
     return failed(error);
   }

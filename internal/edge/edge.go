@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall/js"
@@ -143,11 +144,20 @@ func Forward(namespace, user, want, identity, origin string) js.Value {
 	return host.Call("forward", cloudflare.GetBinding(namespace), user, want, identity, origin)
 }
 
-// Export makes functions callable from edge.mjs.
+// Export makes functions callable from edge.mjs. One that panics returns null,
+// and everybody else goes on.
 func Export(functions map[string]func(args []js.Value) any) {
 	host.Set("settled", js.FuncOf(settled))
 	for name, f := range functions {
-		host.Set(name, js.FuncOf(func(_ js.Value, args []js.Value) any { return f(args) }))
+		host.Set(name, js.FuncOf(func(_ js.Value, args []js.Value) (result any) {
+			defer func() {
+				if cause := recover(); cause != nil {
+					Log(oplog.Line{Evt: oplog.Panic, Op: name, Err: fmt.Sprintf("%v\n%s", cause, debug.Stack())})
+					result = nil
+				}
+			}()
+			return f(args)
+		}))
 	}
 }
 

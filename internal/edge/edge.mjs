@@ -28,6 +28,8 @@ class Program {
   #host; // what Go exports, and what it may call
   #asked = new Map(); // number -> promise that Go is to settle
   #numbers = 0;
+  #memory; // of the WebAssembly instance
+  #bytes = 0;
 
   constructor() {
     const go = this.#go;
@@ -40,7 +42,9 @@ class Program {
     // github.com/syumai/workers reads this when the program starts.
     globalThis.context = { env, binding: this.#host };
     try {
-      go.run(new WebAssembly.Instance(wasm, go.importObject));
+      const instance = new WebAssembly.Instance(wasm, go.importObject);
+      this.#memory = instance.exports.mem;
+      go.run(instance);
     } finally {
       globalThis.context = undefined;
     }
@@ -48,7 +52,7 @@ class Program {
   }
 
   // enter calls a function that Go exports, and returns what it returns. It
-  // throws where the program ends over it.
+  // throws where the program makes a mistake or ends over it.
   enter(name, ...args) {
     let result, failure;
     try {
@@ -60,7 +64,19 @@ class Program {
       this.#die(failure);
       throw new Error("the program ended", { cause: failure });
     }
+    if (this.#memory.buffer.byteLength !== this.#bytes) this.#grown();
+    if (result === null) throw Object.assign(new Error("the program made a mistake"), { mistake: true }); // edge.go has logged it
     return result;
+  }
+
+  // #grown logs how much memory the program has; it never gives any back.
+  // waiting is how many promises it has to settle, references how many
+  // JavaScript values it holds or has held at once.
+  #grown() {
+    this.#bytes = this.#memory.buffer.byteLength;
+    console.log(JSON.stringify({
+      evt: "memory", ms: 0, bytes: this.#bytes, waiting: this.#asked.size, references: this.#go._values.length,
+    }));
   }
 
   // ask calls a function that Go exports and that answers later.
@@ -68,7 +84,12 @@ class Program {
     return new Promise((resolve, reject) => {
       const number = ++this.#numbers;
       this.#asked.set(number, { resolve, reject });
-      this.enter(name, number, ...args);
+      try {
+        this.enter(name, number, ...args);
+      } catch (error) {
+        this.#asked.delete(number);
+        reject(error);
+      }
     });
   }
 

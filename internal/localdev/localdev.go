@@ -27,6 +27,7 @@ type Options struct {
 	EnvFile  string            // secrets, as NAME=value lines
 	Vars     map[string]string // variables that differ from wrangler.toml
 	Log      io.Writer         // gets all that wrangler and the Worker print; may be nil
+	Script   string            // a module to run instead of wrangler.toml's main; may be empty
 }
 
 // Worker is a Worker that runs.
@@ -78,6 +79,9 @@ func Start(ctx context.Context, o Options) (*Worker, error) {
 	args := []string{
 		"dev", "--ip", "127.0.0.1", "--port", strconv.Itoa(o.Port), "--inspector-port", "0",
 		"--persist-to", o.StateDir, "--env-file", o.EnvFile, "--show-interactive-dev-session=false",
+	}
+	if o.Script != "" {
+		args = append(args, o.Script)
 	}
 	for name, value := range o.Vars {
 		args = append(args, "--var", name+":"+value)

@@ -1,5 +1,5 @@
 // Package openrouter is a client of OpenRouter's key API, as far as latchkey
-// needs it: create, read, delete and list keys.
+// needs it: create, read, disable, delete and list keys.
 //
 // It never repeats a call. OpenRouter has no idempotency key, so whoever calls
 // has to know whether a call may have taken effect; [Error.Uncertain] tells.
@@ -91,7 +91,20 @@ func (c Client) Get(hash string) (Key, error) {
 
 // Delete deletes a key. One that is gone already counts as deleted.
 func (c Client) Delete(hash string) error {
-	err := c.call("delete", http.MethodDelete, "/keys/"+url.PathEscape(hash), nil, nil)
+	return unlessGone(c.call("delete", http.MethodDelete, "/keys/"+url.PathEscape(hash), nil, nil))
+}
+
+// Disable keeps a key from being used, and leaves it to be read. One that is
+// gone already counts as disabled.
+func (c Client) Disable(hash string) error {
+	body := struct {
+		Disabled bool `json:"disabled"`
+	}{true}
+	return unlessGone(c.call("disable", http.MethodPatch, "/keys/"+url.PathEscape(hash), body, nil))
+}
+
+// unlessGone takes a key that is gone for success.
+func unlessGone(err error) error {
 	if IsGone(err) {
 		return nil
 	}
@@ -101,15 +114,23 @@ func (c Client) Delete(hash string) error {
 const (
 	// pageSize is OpenRouter's: a page with fewer keys is the last one.
 	pageSize = 100
-	// pageOverlap keeps a key from slipping through between two pages where
-	// others are deleted meanwhile. So a key may be visited twice.
+	// pageOverlap is how much of a page is read again with the next one, which
+	// tells whether keys slipped through between them.
 	pageOverlap = 10
+	// maxPages bounds a walk: 450,000 keys, and an end where offset is ignored.
+	maxPages = 5_000
 )
 
 // Each visits every key of the account, disabled ones included, newest first,
 // some of them twice. It ends with the first error, of its own or of visit.
+//
+// Pages shift while keys come and go. One that has nothing in common with the
+// one before it shows that many were deleted in between, and is read again from
+// further up.
 func (c Client) Each(visit func(hash, name string) error) error {
-	for offset := 0; ; offset += pageSize - pageOverlap {
+	var last map[string]bool // the hashes of the page before
+	offset := 0
+	for range maxPages {
 		var page struct {
 			Data []struct {
 				Hash string `json:"hash"`
@@ -119,15 +140,28 @@ func (c Client) Each(visit func(hash, name string) error) error {
 		if err := c.call("list", http.MethodGet, "/keys?include_disabled=true&offset="+strconv.Itoa(offset), nil, &page); err != nil {
 			return err
 		}
+		if page.Data == nil {
+			return &Error{Op: "list", Kind: Unavailable, Reason: "the answer has no list"}
+		}
+		joined, hashes := offset == 0, make(map[string]bool, pageSize)
 		for _, key := range page.Data {
+			joined = joined || last[key.Hash]
+			hashes[key.Hash] = true
 			if err := visit(key.Hash, key.Name); err != nil {
 				return err
 			}
 		}
-		if len(page.Data) < pageSize {
+		switch {
+		case !joined:
+			offset = max(offset-pageSize+pageOverlap, 0)
+			continue
+		case len(page.Data) < pageSize:
 			return nil
 		}
+		last = hashes
+		offset += pageSize - pageOverlap
 	}
+	return &Error{Op: "list", Kind: Unavailable, Reason: "the list of keys has no end"}
 }
 
 // record is a key as OpenRouter writes it. What is not used here is ignored.
@@ -147,7 +181,10 @@ func (r record) key() (Key, error) {
 		key.Uncapped = true
 		return key, nil
 	}
-	return key, json.Unmarshal(r.LimitRemaining, &key.Left)
+	if json.Unmarshal(r.LimitRemaining, &key.Left) != nil {
+		return Key{}, errors.New("limit_remaining is no amount of credits")
+	}
+	return key, nil
 }
 
 // maxBodyBytes is several times what a page of keys takes.
@@ -175,13 +212,13 @@ func (c Client) call(op, method, path string, in, out any) error {
 	}
 	response, err := c.Transport.RoundTrip(request)
 	if err != nil {
-		return &Error{Op: op, Kind: Unavailable, Uncertain: true, Reason: err.Error()}
+		return &Error{Op: op, Kind: Unavailable, Uncertain: true, Reason: c.safe(err.Error())}
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxBodyBytes))
 	if err != nil {
 		// The status alone is no answer: nothing tells what the rest would have said.
-		return &Error{Op: op, Kind: Unavailable, Uncertain: true, Status: response.StatusCode, Reason: "the answer was cut short: " + err.Error()}
+		return &Error{Op: op, Kind: Unavailable, Uncertain: true, Status: response.StatusCode, Reason: c.safe("the answer was cut short: " + err.Error())}
 	}
 	return c.judge(op, response, answer, out)
 }
@@ -207,11 +244,19 @@ func (c Client) judge(op string, response *http.Response, body []byte, out any) 
 	default:
 		e.Kind = Refused
 	}
-	e.Reason = reason(body, html)
+	e.Reason = c.safe(reason(body, html))
 	return e
 }
 
-// reason is OpenRouter's own message, for the log, unless it might show a key.
+// safe holds back a text from elsewhere that might show a key.
+func (c Client) safe(text string) string {
+	if strings.Contains(text, "sk-") || strings.Contains(text, c.ProvisioningKey.Reveal()) {
+		return "withheld, since it might show a key"
+	}
+	return text
+}
+
+// reason is OpenRouter's own message, cut to a length that a log line bears.
 func reason(body []byte, html bool) string {
 	var failure struct {
 		Error struct {
@@ -222,7 +267,7 @@ func reason(body []byte, html bool) string {
 	switch err := json.Unmarshal(body, &failure); {
 	case html:
 		return "an HTML page"
-	case err != nil || strings.Contains(failure.Error.Message, "sk-"):
+	case err != nil:
 		return "no message"
 	case len(failure.Error.Message) > longest:
 		return strings.ToValidUTF8(failure.Error.Message[:longest], "")
@@ -236,8 +281,8 @@ const maxRetryAfter = time.Hour
 // retryAfter reads both forms of the header: seconds, and a date.
 func (c Client) retryAfter(value string) time.Duration {
 	var wait time.Duration
-	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil {
-		wait = time.Duration(seconds) * time.Second
+	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		wait = time.Duration(min(seconds, int64(maxRetryAfter/time.Second))) * time.Second
 	} else if at, err := http.ParseTime(value); err == nil {
 		wait = at.Sub(c.Now())
 	}
@@ -256,7 +301,7 @@ const (
 
 // Error is what every method of [Client] fails with. It holds no secret.
 type Error struct {
-	Op         string // create, get, delete, list
+	Op         string // create, get, disable, delete, list
 	Kind       Kind
 	Uncertain  bool // the call may have taken effect, or may yet do so
 	Status     int  // 0: no answer

@@ -21,6 +21,7 @@ import (
 type Settings struct {
 	Policy        quota.Policy
 	MeterInterval time.Duration // a reading younger than this is reused; 0: every request reads
+	SettleAfter   time.Duration // a rotated key is read and charged once more after this, then deleted; 0: deleted at once
 
 	OpenRouterURL     string // without a slash at its end
 	OpenRouterTimeout time.Duration
@@ -55,6 +56,7 @@ func Parse(getenv func(string) string, bound func(string) bool) (Settings, error
 			HardCap:     p.boolean("HARD_CAP", "false"),
 		},
 		MeterInterval:     p.duration("METER_INTERVAL", "0s"),
+		SettleAfter:       p.duration("SETTLE_AFTER", "0s"),
 		OpenRouterURL:     p.url("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1"),
 		OpenRouterTimeout: p.duration("OPENROUTER_TIMEOUT", "10s"),
 		ProvisioningKey:   p.secret("OPENROUTER_PROVISIONING_API_KEY", 1),

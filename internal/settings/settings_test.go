@@ -30,7 +30,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := quota.Policy{TotalLimit: 10 * account.Credit, KeyLimit: account.Credit, RotateBelow: account.Credit / 2, RenewAt: account.Credit / 10}
-	if s.Policy != want || s.MeterInterval != 0 || s.OpenRouterTimeout != 10*time.Second ||
+	if s.Policy != want || s.MeterInterval != 0 || s.SettleAfter != 0 || s.OpenRouterTimeout != 10*time.Second ||
 		s.OpenRouterURL != "https://openrouter.ai/api/v1" || len(s.AllowedOrigins) != 0 || len(s.JWTSecrets) != 1 || s.Sealer == nil {
 		t.Errorf("defaults: %+v", s)
 	}
@@ -39,7 +39,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 func TestEverySettingIsRead(t *testing.T) {
 	s, err := parse(map[string]string{
 		"TOTAL_LIMIT": "20", "KEY_LIMIT": "2", "ROTATE_BELOW": "0.25", "RENEW_AT": "0", "RENEW_AFTER": "720h", "HARD_CAP": "true",
-		"METER_INTERVAL": "5s", "OPENROUTER_BASE_URL": "http://127.0.0.1:8788/api/v1/", "OPENROUTER_TIMEOUT": "250ms",
+		"METER_INTERVAL": "5s", "SETTLE_AFTER": "90s", "OPENROUTER_BASE_URL": "http://127.0.0.1:8788/api/v1/", "OPENROUTER_TIMEOUT": "250ms",
 		"ALLOWED_ORIGINS": "https://a.example, http://localhost:5173,", "JWT_ISSUER": "app", "JWT_AUDIENCE": "keys",
 		"JWT_SECRET_CLOUD_PREVIOUS": "an-older-secret-an-older-secret-an-o", "KEY_ENCRYPTION_KEY_PREVIOUS": secrets["KEY_ENCRYPTION_KEY"],
 		"ADMIN_TOKEN": "not-a-real-token-not-a-real-token-",
@@ -48,7 +48,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := quota.Policy{TotalLimit: 20 * account.Credit, KeyLimit: 2 * account.Credit, RotateBelow: account.Credit / 4, RenewAfter: 720 * time.Hour, HardCap: true}
-	if s.Policy != want || s.MeterInterval != 5*time.Second || s.OpenRouterTimeout != 250*time.Millisecond ||
+	if s.Policy != want || s.MeterInterval != 5*time.Second || s.SettleAfter != 90*time.Second || s.OpenRouterTimeout != 250*time.Millisecond ||
 		s.OpenRouterURL != "http://127.0.0.1:8788/api/v1" || s.JWTIssuer != "app" || s.JWTAudience != "keys" || len(s.JWTSecrets) != 2 ||
 		!slices.Equal(s.AllowedOrigins, []string{"https://a.example", "http://localhost:5173"}) {
 		t.Errorf("settings: %+v", s)
@@ -59,7 +59,7 @@ func TestABadSettingIsNamed(t *testing.T) {
 	for _, c := range []struct{ name, value string }{
 		{"TOTAL_LIMIT", "ten"}, {"TOTAL_LIMIT", "-1"}, {"TOTAL_LIMIT", "0"}, {"TOTAL_LIMIT", "1e300"}, {"KEY_LIMIT", "0"}, {"KEY_LIMIT", "1,5"},
 		{"ROTATE_BELOW", "NaN"}, {"ROTATE_BELOW", "1"}, {"RENEW_AT", "10"}, {"RENEW_AT", "-0.1"}, {"RENEW_AFTER", "30 days"}, {"RENEW_AFTER", "-1h"},
-		{"HARD_CAP", "yes"}, {"METER_INTERVAL", "5"}, {"OPENROUTER_TIMEOUT", "0s"}, {"OPENROUTER_BASE_URL", "openrouter.ai"},
+		{"HARD_CAP", "yes"}, {"METER_INTERVAL", "5"}, {"SETTLE_AFTER", "soon"}, {"OPENROUTER_TIMEOUT", "0s"}, {"OPENROUTER_BASE_URL", "openrouter.ai"},
 		{"OPENROUTER_BASE_URL", "https://user:pw@openrouter.ai"}, {"ALLOWED_ORIGINS", "*"}, {"ALLOWED_ORIGINS", "https://*.example.org"},
 		{"ALLOWED_ORIGINS", "https://a.example/"}, {"ALLOWED_ORIGINS", "a.example"},
 		{"JWT_SECRET_CLOUD", ""}, {"JWT_SECRET_CLOUD", "short"}, {"JWT_SECRET_CLOUD_PREVIOUS", "short"}, {"ADMIN_TOKEN", "short"},

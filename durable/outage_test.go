@@ -1,0 +1,143 @@
+package durable_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"latchkey/durable"
+	"latchkey/internal/account"
+)
+
+// TestADeletionThatIsRefusedIsTriedOnAndCalledStuckAfterADay: background work
+// that cannot finish stays, backs off to ten minutes, logs one line a try, and
+// ends as soon as it can.
+func TestADeletionThatIsRefusedIsTriedOnAndCalledStuckAfterADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		smallQuota(w)
+		w.asked(durable.Me)
+		w.spend(ada, 0.95)
+		w.asked(durable.Me)
+		until := w.now.Add(30 * time.Hour)
+		w.lines = nil
+		w.decide = func(c *call) fate {
+			if c.method == "DELETE" && w.now.Before(until) {
+				return refused403
+			}
+			return well
+		}
+		w.asked(durable.Me) // renews, and drains until all is done
+
+		tries, stuck := 0, 0
+		for _, line := range w.lines {
+			if line.Op != "delete" || line.Outcome != "again" {
+				continue
+			}
+			tries++
+			if line.Tries != tries {
+				t.Errorf("line %d tells of %d tries", tries, line.Tries)
+			}
+			if !strings.Contains(line.Err, "403") || len(line.Calls) != 1 {
+				t.Errorf("try %d: err %q, calls %v", tries, line.Err, line.Calls)
+			}
+			if line.Stuck {
+				stuck++
+			}
+		}
+		// 5 s doubling to 10 min: 7 tries in the first ten minutes or so, then six an hour.
+		if tries < 170 || tries > 195 {
+			t.Errorf("%d tries in 30 hours", tries)
+		}
+		if stuck < 30 || stuck > 40 {
+			t.Errorf("%d lines called it stuck, in the last 6 of 30 hours", stuck)
+		}
+		w.checkRest()
+		w.report(t, "after it was let go")
+	})
+}
+
+// TestD1IsRightWithinAMinuteOfItsRecovery, without a request, however long it
+// was out.
+func TestD1IsRightWithinAMinuteOfItsRecovery(t *testing.T) {
+	for _, outage := range []time.Duration{time.Second, time.Minute, 6 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(1)
+			w.asked(durable.Me)
+			w.spend(ada, 0.2)
+			until := w.now.Add(outage)
+			var right time.Time
+			w.decide = func(c *call) fate {
+				if c.method != "D1" {
+					return well
+				}
+				if w.now.Before(until) {
+					return notSent
+				}
+				right = w.now
+				return well
+			}
+			if got := w.asked(durable.Me); got.Status != 200 {
+				t.Errorf("D1's outage stopped a known user: %d %s", got.Status, got.Code)
+			}
+			if late := right.Sub(until); late > time.Minute {
+				t.Errorf("out for %v, and right %v after that", outage, late)
+			}
+			w.checkRest()
+			w.report(t, "after D1 was mended")
+		})
+	}
+}
+
+// TestALongLedgerReachesD1InSteps: more entries than one statement takes.
+func TestALongLedgerReachesD1InSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		w.settings.Policy.KeyLimit = 5 * account.Credit
+		w.asked(durable.Me)
+		until := w.now.Add(time.Hour)
+		w.decide = func(c *call) fate {
+			if c.method == "D1" && w.now.Before(until) {
+				return notSent
+			}
+			return well
+		}
+		for range 40 {
+			w.spend(ada, 0.05)
+			w.ask(ada, durable.Me)
+			for len(w.waiting) > 0 {
+				w.step(0)
+			}
+		}
+		w.drain()
+		if n := len(w.homes[ada].ledger); n != 41 {
+			t.Errorf("%d ledger entries, want 41", n)
+		}
+		w.checkRest()
+		w.report(t, "after D1 was mended")
+	})
+}
+
+// TestAWriteThatFailsChangesNothing: an object that is no longer the current one
+// sends nothing, and its client is not told that it worked.
+func TestAWriteThatFailsChangesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		w.asked(durable.Me)
+		w.spend(ada, 0.6)
+		w.server.ResetCalls()
+		w.home(ada).readOnly = true
+		got := w.asked(durable.Me)
+		if ops := opsOf(w); got.Status != 500 || len(ops) != 1 {
+			t.Errorf("got %d, calls %v; want 500 after one reading", got.Status, ops)
+		}
+		w.home(ada).readOnly = false
+		w.crash(ada)
+		if got := w.asked(durable.Me); got.Outcome != "rotated" {
+			t.Errorf("then got %d %s", got.Status, got.Outcome)
+		}
+		w.checkRest()
+		w.report(t, "after storage was mended")
+	})
+}

@@ -1,0 +1,64 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// memory returns what the Go program of a Worker took last, in bytes. It is
+// logged whenever it grows, and it never shrinks.
+func (w *worker) memory() (bytes float64) {
+	for text := range strings.Lines(w.log.String()) {
+		var line struct {
+			Evt   string
+			Bytes float64
+		}
+		if json.Unmarshal([]byte(text), &line) == nil && line.Evt == "memory" {
+			bytes = line.Bytes
+		}
+	}
+	return bytes
+}
+
+// Whatever grew with the number of requests would show: the memory is that of
+// the first requests.
+func TestMemoryIsFlat(t *testing.T) {
+	w := startAlone(t, with{})
+	const users, warm, more, atATime = 500, 2_000, 10_000, 25
+	all := make([]*user, users)
+	for i := range all {
+		all[i] = newUser(t, w)
+	}
+	ask := func(requests int) {
+		t.Helper()
+		for _, failed := range atOnce(atATime, func(lane int) error {
+			for i := lane; i < requests; i += atATime {
+				u := all[i%users]
+				r := u.try(t.Context(), "GET", me)
+				if r.err != nil {
+					return r.err
+				}
+				if _, err := u.check(r.answer); err != nil {
+					return err
+				}
+			}
+			return nil
+		}) {
+			if failed != nil {
+				t.Fatal(failed)
+			}
+		}
+	}
+	ask(warm)
+	before := w.memory()
+	if before == 0 {
+		t.Fatal("the log does not tell how much memory the program has")
+	}
+	ask(more)
+	if after := w.memory(); after != before {
+		t.Errorf("after %d requests the program has %.1f MB, after %d more %.1f MB", warm, before/1e6, more, after/1e6)
+	}
+}

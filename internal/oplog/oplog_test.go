@@ -1,0 +1,82 @@
+package oplog
+
+import (
+	"encoding/json"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+
+	"latchkey/internal/account"
+)
+
+func credits(c account.Credits) *account.Credits { return &c }
+
+// Whoever filters the log relies on these names and values.
+func TestALineIsGolden(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		line Line
+		want string
+	}{
+		{"full", Line{
+			Evt: Key, User: "u_42", Op: "me", Outcome: "rotated", Status: 200, Millis: 731,
+			RemainingLimit: credits(9_400_000_000), UsageLimit: credits(account.Credit), Hash: ShortHash("0fa1b2c3d4e5f6"), Waiting: 3, Shared: 2,
+			Calls:  []Call{{"GET", 200, 180}, {"DELETE", 404, 201}, {"POST", 0, 350}, {"D1", 200, 0}},
+			Method: "GET", Path: "/api/users/me", Tries: 4, Stuck: true, Err: "openrouter: get: status 500",
+		}, `{"evt":"key","user":"u_42","op":"me","outcome":"rotated","status":200,"ms":731,` +
+			`"remaining_limit":9.4,"usage_limit":1,"hash":"0fa1b2c3","waiting":3,"shared":2,` +
+			`"calls":[{"method":"GET","status":200,"ms":180},{"method":"DELETE","status":404,"ms":201},` +
+			`{"method":"POST","status":0,"ms":350},{"method":"D1","status":200,"ms":0}],` +
+			`"method":"GET","path":"/api/users/me","tries":4,"stuck":true,"err":"openrouter: get: status 500"}`},
+		{"empty", Line{}, `{"evt":"","ms":0}`},
+		{"request", Line{Evt: Request, Method: "GET", Path: "/healthz", Status: 200}, `{"evt":"request","status":200,"ms":0,"method":"GET","path":"/healthz"}`},
+		{"background", Line{Evt: Background, Op: "d1", Outcome: "again", Tries: 1, Err: "down"},
+			`{"evt":"background","op":"d1","outcome":"again","ms":0,"tries":1,"err":"down"}`},
+		{"limits of nothing and below are shown", Line{Evt: Key, RemainingLimit: credits(0), UsageLimit: credits(-1)},
+			`{"evt":"key","ms":0,"remaining_limit":0,"usage_limit":-0.000000001}`},
+		{"settings", Line{Evt: Settings, Outcome: "misconfigured"}, `{"evt":"settings","outcome":"misconfigured","ms":0}`},
+		{"panic", Line{Evt: Panic, Err: "a\nb"}, `{"evt":"panic","ms":0,"err":"a\nb"}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.line.String(); got != c.want {
+				t.Errorf("\n got %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
+
+// CONTRACT §8 names these.
+func TestTheContractsFieldNamesAreThere(t *testing.T) {
+	names := map[string]bool{}
+	for field := range reflect.TypeFor[Line]().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		names[name] = true
+	}
+	for _, name := range []string{"evt", "user", "outcome", "op", "ms", "remaining_limit", "usage_limit", "hash", "waiting", "calls", "err"} {
+		if !names[name] {
+			t.Errorf("no field is called %q", name)
+		}
+	}
+}
+
+func TestALineIsOneLineOfJSON(t *testing.T) {
+	for _, text := range []string{"пользователь-用户-🔑", "two\nlines\r\u2028\u2029", `"quoted" \ <b>&`, "\xff\x00\x1b", ""} {
+		line := Line{Evt: Panic, User: text, Err: text, Millis: math.MaxInt64}.String()
+		var got Line
+		if err := json.Unmarshal([]byte(line), &got); err != nil || strings.ContainsAny(line, "\n\r\u2028\u2029") {
+			t.Errorf("%q: %s, %v", text, line, err)
+		}
+		if want := strings.ToValidUTF8(text, "\ufffd"); got.User != want || got.Err != want || got.Millis != math.MaxInt64 {
+			t.Errorf("%q became %+v", text, got)
+		}
+	}
+}
+
+func TestShortHashIsItsFirstEightDigits(t *testing.T) {
+	for hash, want := range map[string]string{"": "", "0fa": "0fa", "01234567": "01234567", "0123456789abcdef": "01234567"} {
+		if got := ShortHash(hash); got != want {
+			t.Errorf("ShortHash(%q) = %q, want %q", hash, got, want)
+		}
+	}
+}

@@ -1,0 +1,477 @@
+package users
+
+import (
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	_ "modernc.org/sqlite"
+
+	"latchkey/internal/account"
+)
+
+var began = time.Date(2026, 11, 21, 12, 0, 0, 123_000_000, time.UTC)
+
+// aRecord has a value in every field.
+func aRecord(seq int64) account.Record {
+	return account.Record{
+		UserID: "u_42", UserName: "Ada", Email: "ada@example.org", Key: "v1.0fa1b2c3.c2VhbGVk", Hash: strings.Repeat("0f", 32),
+		TotalLimit: 10 * account.Credit, RemainingLimit: 9_400_000_001, UsageLimit: account.Credit / 3, Seq: seq,
+		CreatedAt: began, UpdatedAt: began.Add(time.Duration(seq) * time.Second),
+	}
+}
+
+// entriesTo returns the ledger entries 1 to n.
+func entriesTo(n int64) []account.Entry {
+	var entries []account.Entry
+	for seq := int64(1); seq <= n; seq++ {
+		entries = append(entries, account.Entry{
+			Seq: seq, At: began.Add(time.Duration(seq) * time.Second), Kind: account.Charge, Credits: account.Credits(seq),
+			RemainingLimit: 10*account.Credit - account.Credits(seq), Hash: fmt.Sprintf("%064d", seq),
+		})
+	}
+	return entries
+}
+
+// fakeDB records statements and answers as it is told.
+type fakeDB struct {
+	batches [][]Statement
+	rows    []json.RawMessage
+	err     error
+}
+
+func (d *fakeDB) Batch(statements []Statement) ([]json.RawMessage, error) {
+	d.batches = append(d.batches, statements)
+	return d.rows, d.err
+}
+
+func found(row string) *fakeDB {
+	return &fakeDB{rows: []json.RawMessage{json.RawMessage("[" + row + "]")}}
+}
+
+func TestFindAsksForOneUserByParameter(t *testing.T) {
+	for _, id := range []string{"u_42", "'; DROP TABLE users; --", "пользователь-用户-🔑"} {
+		db := found("")
+		if _, ok, err := (Table{db}).Find(id); ok || err != nil {
+			t.Errorf("%t, %v", ok, err)
+		}
+		if len(db.batches) != 1 || len(db.batches[0]) != 1 {
+			t.Fatalf("%q: batches %v", id, db.batches)
+		}
+		if s := db.batches[0][0]; strings.Contains(s.SQL, id) || !slices.Equal(s.Args, []any{id}) || strings.Count(s.SQL, "?") != 1 {
+			t.Errorf("%q: %+v", id, s)
+		}
+	}
+}
+
+func TestFindReadsWhatARowMayHold(t *testing.T) {
+	for _, c := range []struct {
+		name, row string
+		want      account.Record
+	}{
+		{"a full row", `{"user_id":"u","user_name":"Ada","email":"a@b","key":"v1.x.y","hash":"0f","total_limit":10,"remaining_limit":9.4,"usage_limit":0.5,` +
+			`"seq":7,"created_at":"2026-11-21T12:00:00.123Z","updated_at":"2026-11-21T12:00:01.000Z"}`,
+			account.Record{UserID: "u", UserName: "Ada", Email: "a@b", Key: "v1.x.y", Hash: "0f", TotalLimit: 10 * account.Credit,
+				RemainingLimit: 9_400_000_000, UsageLimit: account.Credit / 2, Seq: 7, CreatedAt: began, UpdatedAt: began.Add(877 * time.Millisecond)}},
+		{"an adopted row with NULLs", `{"user_id":"u","user_name":null,"email":null,"key":"sk-or-v1-0","hash":null,"total_limit":10,"remaining_limit":3,` +
+			`"usage_limit":null,"seq":null,"created_at":null,"updated_at":null}`,
+			account.Record{UserID: "u", Key: "sk-or-v1-0", TotalLimit: 10 * account.Credit, RemainingLimit: 3 * account.Credit}},
+		{"columns that are not there", `{"user_id":"u"}`, account.Record{UserID: "u"}},
+		{"further columns", `{"user_id":"u","notes":{"a":[1]}}`, account.Record{UserID: "u"}},
+		{"the noise of doubles", `{"user_id":"u","total_limit":0.30000000000000004,"remaining_limit":-0.09999999999999998,"usage_limit":1e-9}`,
+			account.Record{UserID: "u", TotalLimit: 300_000_000, RemainingLimit: -100_000_000, UsageLimit: 1}},
+		{"times in other zones", `{"user_id":"u","created_at":"2026-11-21T14:00:00.123+02:00","updated_at":"2026-11-21T12:00:00Z"}`,
+			account.Record{UserID: "u", CreatedAt: began, UpdatedAt: began.Truncate(time.Second)}},
+		{"times that are none", `{"user_id":"u","created_at":"","updated_at":"yesterday"}`, account.Record{UserID: "u"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, ok, err := Table{found(c.row)}.Find("u")
+			if err != nil || !ok || !same(got, c.want) {
+				t.Errorf("%+v, %t, %v; want %+v", got, ok, err, c.want)
+			}
+		})
+	}
+}
+
+// same compares records; times are the same whatever their zone.
+func same(a, b account.Record) bool {
+	times := a.CreatedAt.Equal(b.CreatedAt) && a.UpdatedAt.Equal(b.UpdatedAt)
+	a.CreatedAt, a.UpdatedAt = b.CreatedAt, b.UpdatedAt
+	return times && a == b
+}
+
+func TestFindFailsOnWhatIsNoRow(t *testing.T) {
+	down := errors.New("D1 is down")
+	for name, db := range map[string]*fakeDB{
+		"the database fails":   {err: down},
+		"no result":            {},
+		"two results":          {rows: []json.RawMessage{json.RawMessage("[]"), json.RawMessage("[]")}},
+		"no JSON":              {rows: []json.RawMessage{json.RawMessage("<html>")}},
+		"no array":             {rows: []json.RawMessage{json.RawMessage(`{"user_id":"u"}`)}},
+		"a limit out of range": found(`{"user_id":"u","total_limit":1e300}`),
+		"a limit that is text": found(`{"user_id":"u","total_limit":"10"}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			record, ok, err := Table{db}.Find("u")
+			if err == nil || ok || record != (account.Record{}) || db.err != nil && !errors.Is(err, down) {
+				t.Errorf("%+v, %t, %v", record, ok, err)
+			}
+		})
+	}
+}
+
+// maxParameters is what D1 binds to a statement.
+const maxParameters = 100
+
+func TestSaveStaysWithinWhatD1Binds(t *testing.T) {
+	for n, statements := range map[int64]int{0: 1, 1: 2, MaxEntries: 2} {
+		db := &fakeDB{}
+		if err := (Table{db}).Save(aRecord(n), entriesTo(n)); err != nil {
+			t.Fatal(err)
+		}
+		if len(db.batches) != 1 || len(db.batches[0]) != statements {
+			t.Fatalf("%d entries: not one batch of %d: %+v", n, statements, db.batches)
+		}
+		for _, s := range db.batches[0] {
+			if marks := strings.Count(s.SQL, "?"); marks != len(s.Args) || marks > maxParameters {
+				t.Errorf("%d entries: %d marks for %d parameters", n, marks, len(s.Args))
+			}
+			for _, arg := range s.Args {
+				switch arg.(type) {
+				case string, int64, float64:
+				default:
+					t.Errorf("%d entries: a parameter is a %T", n, arg)
+				}
+			}
+		}
+	}
+	if (MaxEntries+1)*7 <= maxParameters {
+		t.Error("MaxEntries could be more")
+	}
+}
+
+func TestTimesAreTextThatSortsByTime(t *testing.T) {
+	for at, want := range map[time.Time]string{
+		began:                     "2026-11-21T12:00:00.123Z",
+		began.Truncate(time.Hour): "2026-11-21T12:00:00.000Z",
+		began.Add(999_999):        "2026-11-21T12:00:00.123Z",
+		began.In(time.FixedZone("", -5*3600)).Add(time.Hour): "2026-11-21T13:00:00.123Z",
+		{}: "0001-01-01T00:00:00.000Z",
+	} {
+		if got := timestamp(at); got != want {
+			t.Errorf("%v is written %s, want %s", at, got, want)
+		}
+	}
+	var written []string
+	for i := range 3000 {
+		written = append(written, timestamp(began.Add(time.Duration(i)*337*time.Millisecond)))
+	}
+	if !slices.IsSorted(written) {
+		t.Error("the text does not sort by time")
+	}
+}
+
+func TestSaveFailsWithTheDatabase(t *testing.T) {
+	down := errors.New("D1 is down")
+	if err := (Table{&fakeDB{err: down}}).Save(aRecord(1), nil); !errors.Is(err, down) {
+		t.Errorf("%v", err)
+	}
+}
+
+// sqlite is a real database, which does what edge.mjs makes D1 do: parameters
+// cross as JSON, so that every number is a double, and a batch is a transaction.
+type sqlite struct{ *sql.DB }
+
+// migrated returns an empty database with the schema of the repository.
+func migrated(t *testing.T) (sqlite, Table) {
+	t.Helper()
+	db, err := sql.Open("sqlite", ":memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.SetMaxOpenConns(1) // each connection would have a memory of its own
+	t.Cleanup(func() { db.Close() })
+	migrations, err := filepath.Glob("../../migrations/*.sql")
+	if err != nil || len(migrations) == 0 {
+		t.Fatalf("no migrations: %v", err)
+	}
+	for _, path := range migrations {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Exec(string(text)); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+	}
+	return sqlite{db}, Table{sqlite{db}}
+}
+
+// Batch implements DB.
+func (d sqlite) Batch(statements []Statement) ([]json.RawMessage, error) {
+	crossed, err := json.Marshal(statements)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(crossed, &statements); err != nil {
+		return nil, err
+	}
+	tx, err := d.Begin()
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback()
+	var results []json.RawMessage
+	for _, s := range statements {
+		rows, err := tx.Query(s.SQL, s.Args...)
+		if err != nil {
+			return nil, err
+		}
+		result, err := objects(rows)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, result)
+	}
+	return results, tx.Commit()
+}
+
+// objects encodes rows as a JSON array of objects, and closes them.
+func objects(rows *sql.Rows) (json.RawMessage, error) {
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
+	all := []map[string]any{}
+	for rows.Next() {
+		values, object := make([]any, len(columns)), map[string]any{}
+		into := make([]any, len(columns))
+		for i := range values {
+			into[i] = &values[i]
+		}
+		if err := rows.Scan(into...); err != nil {
+			return nil, err
+		}
+		for i, name := range columns {
+			object[name] = values[i]
+		}
+		all = append(all, object)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return json.Marshal(all)
+}
+
+// dump returns a query's rows as JSON.
+func (d sqlite) dump(t *testing.T, query string) string {
+	t.Helper()
+	rows, err := d.Query(query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := objects(rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func save(t *testing.T, table Table, r account.Record, entries ...account.Entry) {
+	t.Helper()
+	if err := table.Save(r, entries); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// holds demands the record that the table has.
+func holds(t *testing.T, table Table, want account.Record) {
+	t.Helper()
+	got, ok, err := table.Find(want.UserID)
+	if err != nil || !ok || !same(got, want) {
+		t.Errorf("the table has %+v, %t, %v; want %+v", got, ok, err, want)
+	}
+}
+
+func TestWhatWasSavedIsFound(t *testing.T) {
+	for name, change := range map[string]func(*account.Record){
+		"as it is":         func(*account.Record) {},
+		"empty":            func(r *account.Record) { *r = account.Record{UserID: "u", Seq: 1} },
+		"without a key":    func(r *account.Record) { r.Key, r.Hash = "", "" },
+		"overdrawn":        func(r *account.Record) { r.RemainingLimit, r.UsageLimit = -1, -800_000_000 },
+		"one nano-credit":  func(r *account.Record) { r.TotalLimit, r.RemainingLimit, r.UsageLimit = 1, 2, 3 },
+		"the most credits": func(r *account.Record) { r.TotalLimit, r.RemainingLimit = account.MaxCredits, account.MaxCredits-1 },
+		"the least":        func(r *account.Record) { r.RemainingLimit, r.UsageLimit = -account.MaxCredits, 1-account.MaxCredits },
+		"thirds":           func(r *account.Record) { r.TotalLimit, r.RemainingLimit = 3_333_333_333, 6_666_666_667 },
+		"a high seq":       func(r *account.Record) { r.Seq = 1 << 53 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, table := migrated(t)
+			want := aRecord(7)
+			change(&want)
+			save(t, table, want, entriesTo(3)...)
+			holds(t, table, want)
+			if _, ok, err := table.Find("another"); ok || err != nil {
+				t.Errorf("another user: %t, %v", ok, err)
+			}
+		})
+	}
+}
+
+func TestMoneyIsExactThroughREAL(t *testing.T) {
+	db, table := migrated(t)
+	r := aRecord(1)
+	for _, nano := range []account.Credits{0, 1, 100_000_000, 123_456_789, 300_000_000, 999_999_999, 9_400_000_000, 3_999_999_123_456_789} {
+		for _, r.RemainingLimit = range []account.Credits{nano, -nano} {
+			save(t, table, r, account.Entry{Seq: r.Seq, Credits: r.RemainingLimit, RemainingLimit: nano})
+			holds(t, table, r)
+			var credits, remaining float64
+			if err := db.QueryRow(`SELECT credits, remaining_limit FROM ledger WHERE seq = ?`, r.Seq).Scan(&credits, &remaining); err != nil {
+				t.Fatal(err)
+			}
+			back, err := account.CreditsOf(credits)
+			backRemaining, errRemaining := account.CreditsOf(remaining)
+			if back != r.RemainingLimit || backRemaining != nano || err != nil || errRemaining != nil {
+				t.Errorf("%d became %d, and %d became %d", r.RemainingLimit, back, nano, backRemaining)
+			}
+			r.Seq++
+		}
+	}
+	if got := db.dump(t, `SELECT DISTINCT typeof(total_limit) a, typeof(usage_limit) b, typeof(seq) c FROM users`); got != `[{"a":"real","b":"real","c":"integer"}]` {
+		t.Errorf("types %s", got)
+	}
+}
+
+func TestAnOlderRecordNeverOverwritesANewerOne(t *testing.T) {
+	_, table := migrated(t)
+	newer := aRecord(5)
+	save(t, table, newer)
+	for _, seq := range []int64{4, 1, 0, -1, 5} { // an equal seq does nothing either
+		late := aRecord(seq)
+		late.UserName, late.Key, late.RemainingLimit = "late", "late", 1
+		save(t, table, late)
+		holds(t, table, newer)
+	}
+	newest := aRecord(6)
+	newest.UserName, newest.Email, newest.Key, newest.Hash = "Grace", "", "", ""
+	newest.TotalLimit, newest.RemainingLimit, newest.UsageLimit, newest.CreatedAt = 1, 2, 3, began.Add(time.Hour)
+	save(t, table, newest)
+	holds(t, table, newest)
+}
+
+func TestSavesInAnyOrderEndAlike(t *testing.T) {
+	type step struct{ record, from, to int64 } // a record by seq, with the entries after from up to to
+	steps := []step{{2, 0, 2}, {5, 2, 5}, {5, 0, 5}, {9, 5, 9}}
+	expected, expectedTable := migrated(t)
+	for _, s := range steps {
+		save(t, expectedTable, aRecord(s.record), entriesTo(9)[s.from:s.to]...)
+	}
+	const everything = `SELECT * FROM users ORDER BY user_id`
+	const ledger = `SELECT * FROM ledger ORDER BY user_id, seq`
+	for _, order := range [][]int{{3, 2, 1, 0}, {1, 3, 0, 2}, {0, 0, 1, 1, 2, 3, 3, 0}, {2, 3, 2, 0, 1}, {3, 0, 1, 3, 2, 3}} {
+		t.Run(fmt.Sprint(order), func(t *testing.T) {
+			db, table := migrated(t)
+			for _, i := range order {
+				entries := entriesTo(9)[steps[i].from:steps[i].to]
+				slices.Reverse(entries)
+				save(t, table, aRecord(steps[i].record), entries...)
+			}
+			for _, query := range []string{everything, ledger} {
+				if got, want := db.dump(t, query), expected.dump(t, query); got != want {
+					t.Errorf("\n got %s\nwant %s", got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestALedgerEntryThatIsThereStays(t *testing.T) {
+	db, table := migrated(t)
+	save(t, table, aRecord(3), entriesTo(3)...)
+	before := db.dump(t, `SELECT * FROM ledger`)
+	changed := entriesTo(3)
+	for i := range changed {
+		changed[i].Kind, changed[i].Credits = account.Renew, 77
+	}
+	save(t, table, aRecord(4), changed...)
+	if after := db.dump(t, `SELECT * FROM ledger`); after != before {
+		t.Errorf("\nbefore %s\nafter  %s", before, after)
+	}
+}
+
+func TestALedgerEntryKeepsAllItsFields(t *testing.T) {
+	db, table := migrated(t)
+	save(t, table, aRecord(1), account.Entry{Seq: 1, At: began, Kind: account.Rotate, Credits: account.Credit, RemainingLimit: 9_400_000_000, Hash: "0f"})
+	want := `[{"at":"2026-11-21T12:00:00.123Z","credits":1,"hash":"0f","kind":"rotate","remaining_limit":9.4,"seq":1,"user_id":"u_42"}]`
+	if got := db.dump(t, `SELECT * FROM ledger`); got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+}
+
+func TestTheMostEntriesThatASaveMayCarryAllArrive(t *testing.T) {
+	db, table := migrated(t)
+	save(t, table, aRecord(MaxEntries), entriesTo(MaxEntries)...)
+	if got := db.dump(t, `SELECT count(*) n, max(seq) last FROM ledger`); got != fmt.Sprintf(`[{"last":%d,"n":%d}]`, MaxEntries, MaxEntries) {
+		t.Errorf("the ledger has %s", got)
+	}
+}
+
+func TestASaveIsAllOrNothing(t *testing.T) {
+	db, table := migrated(t)
+	if _, err := db.Exec(`DROP TABLE ledger`); err != nil {
+		t.Fatal(err)
+	}
+	if err := table.Save(aRecord(1), entriesTo(1)); err == nil {
+		t.Error("no error")
+	}
+	if _, ok, err := table.Find("u_42"); ok || err != nil {
+		t.Errorf("the row was written: %t, %v", ok, err)
+	}
+}
+
+func TestIDsAndNamesInManyScriptsAreUnchanged(t *testing.T) {
+	ids := []string{
+		"u_42", "U_42", "u_42 ", "пользователь", "用户-一二三", "مستخدم", "משתמש", "उपयोगकर्ता", "ผู้ใช้", "👩🏽‍🚀🔑",
+		"é", "e\u0301", // the same to the eye, but not the same id
+		"ß", "SS", "İ", "i\u0307", "'", `"`, `\`, "%", "_", "?1", "<&>\u2028\t\n", "1", "01", "1.0", "0x1", "null",
+		strings.Repeat("字", 85), "\u200b", "\u202eabc",
+	}
+	db, table := migrated(t)
+	for i, id := range ids {
+		r := aRecord(int64(i + 1))
+		r.UserID, r.UserName, r.Email = id, "name of "+id, id+"@example.org"
+		save(t, table, r, account.Entry{Seq: 1, Kind: account.Provision})
+	}
+	for i, id := range ids {
+		want := aRecord(int64(i + 1))
+		want.UserID, want.UserName, want.Email = id, "name of "+id, id+"@example.org"
+		holds(t, table, want)
+	}
+	for _, name := range []string{"users", "ledger"} {
+		if got := db.dump(t, `SELECT count(*) n FROM `+name); got != fmt.Sprintf(`[{"n":%d}]`, len(ids)) {
+			t.Errorf("%s: %s rows for %d ids", name, got, len(ids))
+		}
+	}
+}
+
+func TestARowOfTheSchemasDefaultsIsAdopted(t *testing.T) {
+	db, table := migrated(t)
+	const insert = `INSERT INTO users (user_id, key, total_limit, remaining_limit, usage_limit) VALUES ('u_42', 'sk-or-v1-0', 10, 3.5, 0.25)`
+	if _, err := db.Exec(insert); err != nil {
+		t.Fatal(err)
+	}
+	adopted := account.Record{UserID: "u_42", Key: "sk-or-v1-0", TotalLimit: 10 * account.Credit, RemainingLimit: 3_500_000_000, UsageLimit: 250_000_000}
+	holds(t, table, adopted)
+	next := adopted
+	next.Seq, next.Key, next.UpdatedAt = 1, "v1.x.y", began
+	save(t, table, next)
+	holds(t, table, next)
+}
