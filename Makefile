@@ -5,10 +5,18 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
 .DEFAULT_GOAL := help
 
+# One thing at a time, whatever -j says: the tests measure time, and two builds
+# would write the same files.
+.NOTPARALLEL:
+
+# wrangler calls `make build`, which is a make of its own.
+unexport MAKEFLAGS MFLAGS
+
 # node_modules holds wrangler, and the Node that wrangler wants.
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export WRANGLER_SEND_METRICS := false
 
+GO_DIRS := $(wildcard cmd durable internal worker)
 WASM_SOURCES := go.mod go.sum $(shell find worker durable internal -name '*.go' -not -name '*_test.go')
 
 .PHONY: help
@@ -29,3 +37,68 @@ build/latchkey.wasm: $(WASM_SOURCES)
 	@mkdir -p build
 	cp "$$(go env GOROOT)/lib/wasm/wasm_exec.js" build/wasm_exec.js
 	GOOS=js GOARCH=wasm go build -trimpath -ldflags='-s -w' -o $@ ./worker
+
+# The program is built and then takes the shell's place, so that a signal that
+# is meant for it reaches it.
+.PHONY: run
+run: setup build ## run everything here, and show how to try it (PORT=8787 STANDIN_PORT=8788)
+	@go build -o build/run ./internal/localdev/run
+	@exec build/run
+
+.PHONY: test
+test: lint unit simulation dry-run e2e ## run every check and test there is
+
+# A Go timer would fire in the I/O context of whichever user's request set it,
+# and wake other users' code there: see internal/edge/edge.mjs.
+TIMERS := time\.(Sleep|After|AfterFunc|Tick|NewTicker|NewTimer)|context\.With(Timeout|Deadline)(Cause)?
+
+.PHONY: lint
+lint: ## check formatting, vet, and what the Worker's code may not use
+	@echo 'gofmt' && out="$$(gofmt -l $(GO_DIRS))" && \
+		if [ -n "$$out" ]; then echo "not formatted:" $$out; exit 1; fi
+	go vet ./...
+	go vet -tags e2e ./internal/...
+	GOOS=js GOARCH=wasm go vet ./worker ./internal/edge
+	@echo 'syscall/js in internal/edge and worker/main_js.go alone' && \
+		if grep -rn --include='*.go' '"syscall/js"' $(GO_DIRS) | grep -vE '^(internal/edge/[^/]+|worker/main_js)\.go:'; then exit 1; fi
+	@echo 'no Go timers in what is linked into the Worker' && \
+		files="$$(GOOS=js GOARCH=wasm go list -deps -f '{{with .Module}}{{if .Main}}{{range $$.GoFiles}}{{$$.Dir}}/{{.}}{{"\n"}}{{end}}{{end}}{{end}}' ./worker)" && \
+		test -n "$$files" && if grep -nE '\b($(TIMERS))\b' $$files; then exit 1; fi
+
+# The race detector wants a C compiler, and nothing else here does.
+.PHONY: unit
+unit: setup ## run the native tests, under the race detector where there is a C compiler
+	@if go build -race runtime/cgo 2>/dev/null; then race=-race; \
+		else race=; echo 'No working C compiler: the tests run WITHOUT the race detector.'; fi; \
+		echo "go test $$race -short ./..."; go test $$race -short ./...
+
+# Without the race detector, which would take ten times as long.
+.PHONY: simulation
+simulation: ## prove that nothing is lost: faults enumerated, at random, and mutations that must be caught
+	cd durable && go test -count=1 -schedules=10000 -mutations .
+
+.PHONY: soak
+FOR := 10m
+soak: setup build ## go on proving it at random, natively and on workerd, for FOR=10m each
+	cd durable && go test -count=1 -timeout 0 -run TestRandomSchedules -soak=$(FOR) .
+	cd internal/e2e && go test -tags e2e -count=1 -timeout 0 -run TestKilledAgainAndAgain -soak=$(FOR) .
+
+.PHONY: dry-run
+dry-run: setup build ## bundle the Worker as a deployment would, without one
+	wrangler deploy --dry-run --outdir build/deploy
+
+.PHONY: e2e
+e2e: setup build ## walk the whole contract on workerd
+	cd internal/e2e && go test -tags e2e -count=1 -timeout 30m .
+
+.PHONY: deploy
+deploy: setup build ## deploy to Cloudflare: see README.md, Deploying
+	@exec worker/deploy.sh
+
+.PHONY: tail
+tail: setup ## follow the log of the deployed Worker, as JSON
+	@exec wrangler tail --format json
+
+.PHONY: clean
+clean: ## remove what was built and installed; .dev.vars and .wrangler stay
+	rm -rf build node_modules

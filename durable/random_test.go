@@ -13,7 +13,8 @@ import (
 )
 
 var (
-	schedules = flag.Int("schedules", 10_000, "random schedules to run")
+	schedules = flag.Int("schedules", 200, "random schedules to run")
+	soak      = flag.Duration("soak", 0, "run random schedules for so long instead")
 	firstSeed = flag.Uint64("seed", 0, "seed of the first random schedule; 0: by the clock")
 )
 
@@ -24,18 +25,18 @@ func TestRandomSchedules(t *testing.T) {
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
-	began, told := time.Now(), time.Now()
-	for i := range *schedules {
+	began, told, done := time.Now(), time.Now(), 0
+	for ; *soak == 0 && done < *schedules || time.Since(began) < *soak; done++ {
 		synctest.Test(t, func(t *testing.T) {
-			w := runSchedule(seed + uint64(i))
-			w.report(t, fmt.Sprintf("seed %d", seed+uint64(i)))
+			w := runSchedule(seed + uint64(done))
+			w.report(t, fmt.Sprintf("seed %d", seed+uint64(done)))
 		})
 		if time.Since(told) > 30*time.Second {
 			told = time.Now()
-			fmt.Printf("simulation: %d random schedules in %v, no violation\n", i+1, time.Since(began).Round(time.Second))
+			fmt.Printf("simulation: %d random schedules in %v, no violation\n", done+1, time.Since(began).Round(time.Second))
 		}
 	}
-	fmt.Printf("simulation: %d random schedules from seed %d on, no violation\n", *schedules, seed)
+	fmt.Printf("simulation: %d random schedules from seed %d on, no violation\n", done, seed)
 }
 
 // runSchedule runs one schedule, lets the faults stop, and checks everything.

@@ -323,6 +323,9 @@ func TestEachScenarioMakesTheCallsOfTheContract(t *testing.T) {
 // TestExhaustive: in each scenario every outward call, those of another request
 // after it included, meets every fate, and every call after that a second crash.
 func TestExhaustive(t *testing.T) {
+	if testing.Short() {
+		t.Skip("with -short")
+	}
 	cases := 0
 	for _, s := range scenarios {
 		for _, tabs := range []int{1, 3} {

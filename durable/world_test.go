@@ -219,6 +219,8 @@ func (w *world) object(user string) *durable.Object {
 			},
 			Log: func(line oplog.Line) {
 				w.note("  log %s", line)
+				w.mu.Lock()
+				defer w.mu.Unlock()
 				w.lines = append(w.lines, line)
 			},
 			// The runtime keeps nothing in Go between requests.

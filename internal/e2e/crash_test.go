@@ -17,6 +17,7 @@ import (
 
 var (
 	kills     = flag.Int("kills", 20, "how often workerd is killed under load")
+	soak      = flag.Duration("soak", 0, "kill workerd for so long instead")
 	killsSeed = flag.Uint64("kills-seed", 1, "seed of what the users do, and when workerd is killed")
 )
 
@@ -52,7 +53,8 @@ func TestKilledAgainAndAgainUnderLoad(t *testing.T) {
 	}
 
 	rng := rand.New(rand.NewPCG(*killsSeed, crowd))
-	for range *kills {
+	began, killed := time.Now(), 0
+	for ; *soak == 0 && killed < *kills || time.Since(began) < *soak; killed++ {
 		enough := answers.Load() + 30 + rng.Int64N(120)
 		eventually(t, time.Minute, "answers under load", func() (string, bool) {
 			return fmt.Sprint(answers.Load()), answers.Load() >= enough
@@ -61,6 +63,7 @@ func TestKilledAgainAndAgainUnderLoad(t *testing.T) {
 		up.Lock()
 		w.again(t, with{})
 		up.Unlock()
+		fmt.Printf("e2e: %d kills in %v, %d answers\n", killed+1, time.Since(began).Round(time.Second), answers.Load())
 	}
 	close(stop)
 	load.Wait()
@@ -73,7 +76,7 @@ func TestKilledAgainAndAgainUnderLoad(t *testing.T) {
 		u.settles(v)
 		u.adds(v)
 	}
-	fmt.Printf("e2e: %d kills under load survived, %d answers, %d keys made\n", *kills, answers.Load(), len(w.openrouter.Keys()))
+	fmt.Printf("e2e: %d kills under load survived, %d answers, %d keys made\n", killed, answers.Load(), len(w.openrouter.Keys()))
 }
 
 // act sends one request, checks its answer, and spends something if it has a key.

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"flag"
 	"strings"
 	"testing"
 )
@@ -23,11 +24,17 @@ func (w *worker) memory() (bytes float64) {
 	return bytes
 }
 
-// Whatever grew with the number of requests would show: the memory is that of
-// the first requests.
+var more = flag.Int("more", 4_000, "how many requests TestMemoryIsFlat sends after the first ones; 20000 take minutes")
+
+// tolerance is what the heap may grow by all the same, since it depends on when
+// garbage is collected.
+const tolerance = 1 << 20
+
+// Whatever grew with the number of requests would show: the memory stays that
+// of the first requests, near enough.
 func TestMemoryIsFlat(t *testing.T) {
 	w := startAlone(t, with{})
-	const users, warm, more, atATime = 500, 2_000, 10_000, 25
+	const users, warm, atATime = 500, 2_000, 25
 	all := make([]*user, users)
 	for i := range all {
 		all[i] = newUser(t, w)
@@ -57,8 +64,10 @@ func TestMemoryIsFlat(t *testing.T) {
 	if before == 0 {
 		t.Fatal("the log does not tell how much memory the program has")
 	}
-	ask(more)
-	if after := w.memory(); after != before {
-		t.Errorf("after %d requests the program has %.1f MB, after %d more %.1f MB", warm, before/1e6, more, after/1e6)
+	ask(*more)
+	after := w.memory()
+	t.Logf("after %d requests the program has %.1f MB, after %d more %.1f MB", warm, before/1e6, *more, after/1e6)
+	if after > before+tolerance {
+		t.Error("that is more than before")
 	}
 }

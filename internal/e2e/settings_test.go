@@ -42,6 +42,7 @@ func TestRenewAfter(t *testing.T) {
 	w := start(t, with{vars: map[string]string{"RENEW_AFTER": "15s"}})
 	for name, ask := range map[string]func(*user) answer{"get": (*user).get, "refresh": (*user).refresh} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // both wait
 			u := newUser(t, w)
 			u.spent()
 			began := time.Now()

@@ -87,10 +87,19 @@ func (r row) record() (account.Record, error) {
 		}
 		*c.to = credits
 	}
-	// An older table may lack the times; the zero time then stands for "long ago".
-	record.CreatedAt, _ = time.Parse(time.RFC3339, r.CreatedAt)
-	record.UpdatedAt, _ = time.Parse(time.RFC3339, r.UpdatedAt)
+	record.CreatedAt, record.UpdatedAt = parseTime(r.CreatedAt), parseTime(r.UpdatedAt)
 	return record, nil
+}
+
+// parseTime reads the times of older tables too: SQLite's own form, which is
+// UTC. Where there is none, the zero time stands for "long ago".
+func parseTime(text string) time.Time {
+	for _, layout := range []string{time.RFC3339, time.DateTime} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t.UTC()
+		}
+	}
+	return time.Time{}
 }
 
 const upsert = `INSERT INTO users (user_id, user_name, email, key, hash, total_limit, remaining_limit, usage_limit, seq, created_at, updated_at)

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"sync"
+	"text/template"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// tokenLife is long enough for a day's work.
+const tokenLife = 12 * time.Hour
+
+// demoToken signs a token for the demo user, as an application's server would.
+func demoToken(secret string, now time.Time) (string, error) {
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+		"uid": "demo", "username": "Demo", "email": "demo@example.org",
+		"iat": now.Unix(), "exp": now.Add(tokenLife).Unix(),
+	}).SignedString([]byte(secret))
+}
+
+// introduce asks for the demo user's key, and prints the answer and what to try.
+func introduce(ctx context.Context, out io.Writer, url, standin string, s secrets) error {
+	token, err := demoToken(s[jwtSecret], time.Now())
+	if err != nil {
+		return err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/api/users/me", nil)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	began := time.Now()
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	var answer struct{ Hash, Outcome string }
+	pretty := &bytes.Buffer{}
+	if json.Unmarshal(body, &answer) != nil || json.Indent(pretty, body, "  ", "  ") != nil {
+		pretty = bytes.NewBuffer(body)
+	}
+	return intro.Execute(out, map[string]any{
+		"URL": url, "Standin": standin, "Token": token, "Hours": tokenLife.Hours(),
+		"Status": response.Status, "Millis": time.Since(began).Milliseconds(),
+		"Body": pretty, "Hash": answer.Hash, "Outcome": answer.Outcome,
+	})
+}
+
+var intro = template.Must(template.New("").Parse(`
+latchkey answers at {{.URL}}
+{{if .Standin -}}
+OpenRouter is played by a stand-in at {{.Standin}}; no real key is made, nothing is spent.
+It keeps its keys in memory only: after a restart it knows none of the earlier ones,
+and the first answer to a user who had one says "rotated".
+{{- else -}}
+` + devVars + ` names a provisioning key or a base URL of its own, so no stand-in runs:
+the keys below are made, and the credits on them spent, at the real place.
+{{- end}}
+
+A first request, with a token for the user "demo", signed just now and good for {{.Hours}} hours:
+
+  GET /api/users/me  ->  {{.Status}} in {{.Millis}} ms
+  {{.Body}}
+
+To try the rest, paste this into another terminal:
+
+  TOKEN={{.Token}}
+
+the present key:
+
+  curl -sw '\n' -H "Authorization: Bearer $TOKEN" {{.URL}}/api/users/me
+{{- if and .Standin .Hash}}
+
+0.6 credits spent on it, at the stand-in (take the hash of the newest answer):
+
+  curl -sw '%{http_code}\n' {{.Standin}}/_control/spend -d '{"hash":"{{.Hash}}","credits":0.6}'
+
+the key again: what is left on it is not above ROTATE_BELOW any more, so it is rotated:
+
+  curl -sw '\n' -H "Authorization: Bearer $TOKEN" {{.URL}}/api/users/me
+{{- end}}
+
+a new key at once, whatever is left on the present one:
+
+  curl -sw '\n' -X POST -H "Authorization: Bearer $TOKEN" {{.URL}}/api/users/me/openrouter-api-key/refresh
+
+whether the settings are whole:
+
+  curl -sw '\n' {{.URL}}/healthz
+
+Ctrl-C stops everything. What wrangler and the Worker print follows.
+
+`))
+
+// console holds back what wrangler prints until the introduction is out.
+type console struct {
+	out io.Writer
+
+	mu     sync.Mutex
+	isOpen bool
+	held   bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (c *console) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.isOpen {
+		return c.out.Write(p)
+	}
+	return c.held.Write(p)
+}
+
+// open lets through what comes from now on, and what the Worker has logged.
+func (c *console) open() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for line := range bytes.Lines(c.held.Bytes()) {
+		if bytes.HasPrefix(line, []byte("{")) {
+			c.out.Write(line) // if nobody reads it any more, SIGPIPE has told
+		}
+	}
+	c.isOpen = true
+	c.held.Reset()
+}
+
+// dump prints all that was held back: something went wrong.
+func (c *console) dump() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out.Write(c.held.Bytes())
+	c.held.Reset()
+}

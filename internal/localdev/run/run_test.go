@@ -1,0 +1,124 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"latchkey/internal/auth"
+	"latchkey/internal/seal"
+	"latchkey/internal/settings"
+)
+
+func TestSecretsAreMadeUpOnceAndKept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), devVars)
+	var said bytes.Buffer
+	first, err := readOrMakeSecrets(path, &said)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("others may read the file: %v", info.Mode())
+	}
+	if !first.wantStandin() {
+		t.Error("the key that was made up does not want the stand-in")
+	}
+	for _, name := range []string{jwtSecret, encryptionKey} {
+		if strings.Contains(said.String(), first[name]) {
+			t.Errorf("%s was printed", name)
+		}
+	}
+	getenv := func(name string) string { return first[name] }
+	if _, err := settings.Parse(getenv, func(string) bool { return true }); err != nil {
+		t.Errorf("the Worker would refuse them: %v", err)
+	}
+
+	before, _ := os.ReadFile(path)
+	second, err := readOrMakeSecrets(path, &said)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, _ := os.ReadFile(path)
+	if !bytes.Equal(before, after) || second[jwtSecret] != first[jwtSecret] {
+		t.Error("the second run changed them")
+	}
+}
+
+func TestFillKeepsWhatIsThere(t *testing.T) {
+	const text = `# mine
+export JWT_SECRET_CLOUD="0123456789 # 0123456789 0123456789"
+KEY_ENCRYPTION_KEY=
+OPENROUTER_PROVISIONING_API_KEY = sk-or-v1-abc # real
+`
+	filled, set, made := fill(text)
+	if set[jwtSecret] != "0123456789 # 0123456789 0123456789" || set[provisioningKey] != "sk-or-v1-abc" {
+		t.Errorf("read %q", set)
+	}
+	if len(made) != 1 || made[0] != encryptionKey {
+		t.Fatalf("made up %q", made)
+	}
+	if want := strings.Replace(text, "KEY_ENCRYPTION_KEY=", "KEY_ENCRYPTION_KEY="+set[encryptionKey], 1); filled != want {
+		t.Errorf("wrote %q", filled)
+	}
+	if key, err := base64.StdEncoding.DecodeString(set[encryptionKey]); err != nil || len(key) != seal.KeySize {
+		t.Errorf("the encryption key is %d bytes, %v", len(key), err)
+	}
+	if set.wantStandin() {
+		t.Error("a real key wants the stand-in")
+	}
+}
+
+func TestBaseURLOfOnesOwnMeansNoStandin(t *testing.T) {
+	if _, set, _ := fill("OPENROUTER_BASE_URL=http://127.0.0.1:9/api/v1"); set.wantStandin() {
+		t.Error("the stand-in would be asked by nobody")
+	}
+}
+
+func TestDemoTokenIsAccepted(t *testing.T) {
+	secret := random()
+	token, err := demoToken(secret, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	who, err := auth.New([]seal.Secret{seal.NewSecret(secret)}, "", "", time.Now).Verify("Bearer " + token)
+	if err != nil || who.ID != "demo" {
+		t.Errorf("verified as %+v, %v", who, err)
+	}
+}
+
+func TestTakenPortIsNamed(t *testing.T) {
+	taken, err := listen("PORT", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := taken.Addr().(*net.TCPAddr).Port
+	_, err = listen("PORT", port)
+	if err == nil || !strings.Contains(err.Error(), "port "+strconv.Itoa(port)+" is taken") {
+		t.Errorf("listening on a taken port: %v", err)
+	}
+}
+
+func TestConsoleHoldsBack(t *testing.T) {
+	var out bytes.Buffer
+	c := &console{out: &out}
+	c.Write([]byte("noise\n{\"evt\":\"key\"}\n"))
+	if out.Len() > 0 {
+		t.Fatal("it came through at once")
+	}
+	c.open()
+	c.Write([]byte("later\n"))
+	if got, want := out.String(), "{\"evt\":\"key\"}\nlater\n"; got != want {
+		t.Errorf("printed %q, want %q", got, want)
+	}
+}
