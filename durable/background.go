@@ -6,10 +6,8 @@ import (
 	"time"
 
 	"latchkey/internal/account"
-	"latchkey/internal/auth"
 	"latchkey/internal/openrouter"
 	"latchkey/internal/oplog"
-	"latchkey/internal/quota"
 	"latchkey/internal/users"
 )
 
@@ -27,7 +25,7 @@ func (o *Object) Alarm(done func(error)) {
 	o.state = &fired
 	o.paused = append(o.paused, done)
 	if p := fired.Pending; p != nil && !p.Due.After(o.Now()) && len(o.queue) == 0 {
-		o.enqueue(repair, auth.Identity{})
+		o.enqueue(Request{Want: repair})
 	}
 	o.mu.Unlock()
 	o.tend()
@@ -39,7 +37,7 @@ func (o *Object) Alarm(done func(error)) {
 // object needs no memory until the next request: all it knows is in storage.
 func (o *Object) rest() {
 	o.mu.Lock()
-	if len(o.queue) > 0 || o.tending {
+	if len(o.queue) > 0 || o.looking > 0 || o.tending {
 		o.mu.Unlock()
 		return
 	}
@@ -207,10 +205,20 @@ func (o *Object) project(table users.Table) (change, error) {
 	if len(entries) == users.MaxEntries {
 		upTo = min(upTo, entries[len(entries)-1].Seq)
 	}
-	if err := table.Save(*st.Record, entries); err != nil {
+	save := table.Save
+	if st.Record.Erased {
+		save = table.Erase
+	}
+	if err := save(*st.Record, entries); err != nil {
 		return nil, err
 	}
+	// A write that was given up may still arrive and bring an erased row back.
+	again := st.Record.Erased && o.Now().Sub(st.Record.UpdatedAt) < writeGrace
 	return func(st *State) *account.Entry {
+		if again {
+			st.D1.Tries, st.D1.Due = st.D1.Tries+1, o.Now().Add(writeGrace)
+			return nil
+		}
 		st.D1 = Lag{Seq: upTo, Since: o.Now(), Due: o.Now().Add(firstRetry)}
 		return nil
 	}, nil
@@ -233,12 +241,7 @@ func (o *Object) settle(keys openrouter.Client, c Chore) (change, error) {
 			return nil // the quota was renewed meanwhile
 		}
 		st.Chores[i] = Chore{Delete: c.Settle, Since: c.Since, Due: o.Now().Add(firstRetry)}
-		charge := quota.Charge(c.Left, key.Left)
-		if key.Uncapped || charge == 0 {
-			return nil
-		}
-		st.Record.RemainingLimit -= charge
-		return &account.Entry{Kind: account.Charge, Credits: charge, Hash: c.Settle}
+		return st.charge(key, c.Left)
 	}, nil
 }
 

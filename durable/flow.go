@@ -5,10 +5,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"latchkey/internal/account"
-	"latchkey/internal/auth"
+	"latchkey/internal/answer"
 	"latchkey/internal/openrouter"
 	"latchkey/internal/problem"
 	"latchkey/internal/quota"
@@ -19,50 +20,75 @@ import (
 // Outcome says what became of the user's key.
 type Outcome string
 
-// The outcomes of CONTRACT §1, and that of a repair.
+// The outcomes of CONTRACT §1, and that of what an operator or the alarm asked for.
 const (
 	Provisioned Outcome = "provisioned"
 	Kept        Outcome = "kept"
 	Rotated     Outcome = "rotated"
 	Renewed     Outcome = "renewed"
 	Unmetered   Outcome = "unmetered"
-	repaired    Outcome = "done"
+	done        Outcome = "done"
 )
 
 // outcomes names what a creation amounts to.
 var outcomes = map[account.Kind]Outcome{account.Provision: Provisioned, account.Rotate: Rotated, account.Renew: Renewed}
 
-// turn is one run through the flow of CONTRACT §3.
+// turn is one request on its way through the object.
 type turn struct {
 	*Object
-	who   auth.Identity
-	want  Want
+	Request
 	keys  openrouter.Client
 	table users.Table
 }
 
-// take makes sure that the user has a working key, and says how.
-func (t turn) take() (Outcome, error) {
+// take does what is asked for.
+func (t turn) take() (answer.Answer, Outcome, error) {
 	if err := t.load(); err != nil {
-		return "", err
+		return answer.Answer{}, "", err
 	}
 	if err := t.adopt(); err != nil {
-		return "", err
+		return answer.Answer{}, "", err
+	}
+	if t.Want.reads() {
+		return t.look()
 	}
 	if err := t.giveUpCreation(); err != nil {
-		return "", err
+		return answer.Answer{}, "", err
 	}
+	switch t.Want {
+	case repair:
+		return answer.Answer{}, done, t.finishAndForget()
+	case Adjust:
+		return t.adjust()
+	case Erase:
+		return t.erase()
+	}
+	outcome, err := t.ensure()
+	if err != nil {
+		return answer.Answer{}, "", err
+	}
+	body, err := t.body(outcome)
+	if err != nil {
+		return answer.Answer{}, "", err
+	}
+	return answer.JSON(http.StatusOK, "application/json", body), outcome, nil
+}
+
+// ensure makes sure that the user has a working key, by the flow of CONTRACT
+// §3, and says how.
+func (t turn) ensure() (Outcome, error) {
 	st, policy := t.snapshot(), t.Settings.Policy
+	record := st.user()
 	switch {
-	case t.want == repair:
-		return repaired, t.finishDeletion()
-	case st.Record == nil:
+	case record == nil:
 		return t.create(account.Provision)
-	case policy.Spent(st.Record.RemainingLimit) && !st.Disabled:
+	case record.Suspended:
+		return "", problem.New(problem.Suspended, "An operator has suspended this user.")
+	case policy.Spent(record.RemainingLimit) && !st.Disabled:
 		return t.renew()
-	case st.Pending != nil || st.Record.Hash == "":
+	case st.Pending != nil || record.Hash == "":
 		return t.replace()
-	case t.want == Me && t.readLately(st):
+	case t.Want == Me && t.readLately(st):
 		return Kept, t.update(t.rename)
 	}
 	return t.read()
@@ -89,7 +115,9 @@ func (t turn) adopt() error {
 	}
 	// Dying before this write leaves it to the next request to look again.
 	return t.update(func(st *State) *account.Entry {
-		st.Record, st.D1.Seq = &record, record.Seq
+		if st.Record == nil && st.Pending == nil { // nobody was faster
+			st.Record, st.D1.Seq = &record, record.Seq
+		}
 		return nil
 	})
 }
@@ -121,11 +149,11 @@ func (t turn) readLately(st *State) bool {
 // rename takes the name and address of the token over into the record. A token
 // without them leaves them as they are.
 func (t turn) rename(st *State) *account.Entry {
-	if t.who.Name != "" {
-		st.Record.UserName = t.who.Name
+	if t.Who.Name != "" {
+		st.Record.UserName = t.Who.Name
 	}
-	if t.who.Email != "" {
-		st.Record.Email = t.who.Email
+	if t.Who.Email != "" {
+		st.Record.Email = t.Who.Email
 	}
 	return nil
 }
@@ -143,17 +171,14 @@ func (t turn) read() (Outcome, error) {
 		return t.renew()
 	case openrouter.IsGone(err):
 		return t.create(account.Rotate)
-	case t.want == Me && !st.Disabled && errors.As(err, &failure) && failure.Kind == openrouter.Unavailable:
+	case t.Want == Me && !st.Disabled && errors.As(err, &failure) && failure.Kind == openrouter.Unavailable:
 		return Unmetered, t.update(t.rename)
 	case err != nil:
 		return "", err
 	}
 
-	var charge account.Credits
-	if !key.Uncapped {
-		charge = quota.Charge(record.UsageLimit, key.Left)
-	}
-	keep := t.want == Me && (key.Uncapped || policy.Keeps(key.Left, record.RemainingLimit-charge))
+	remaining := record.RemainingLimit - quota.Charge(record.UsageLimit, key.Left)
+	keep := t.Want == Me && (key.Uncapped || policy.Keeps(key.Left, remaining))
 
 	// The charge is final with this write. If we die before it, the next reading
 	// finds the same usage again; after it, the usage is charged and usage_limit
@@ -169,13 +194,9 @@ func (t turn) read() (Outcome, error) {
 			st.Record.Key = ""
 		}
 		if !key.Uncapped {
-			st.Record.RemainingLimit -= charge
 			st.Record.UsageLimit = key.Left
 		}
-		if charge == 0 {
-			return nil
-		}
-		return &account.Entry{Kind: account.Charge, Credits: charge, Hash: record.Hash}
+		return st.charge(key, record.UsageLimit)
 	})
 	switch {
 	case err != nil:
@@ -220,8 +241,14 @@ func (t turn) finishDeletion() error {
 		})
 		return errors.Join(failed, err)
 	}
-	if t.want != repair {
-		return nil // create writes it down together with what comes next
+	return nil
+}
+
+// finishAndForget ends a pending deletion and writes down that it did. In a
+// rotation create does so, together with what comes next.
+func (t turn) finishAndForget() error {
+	if err := t.finishDeletion(); err != nil || t.snapshot().Pending == nil {
+		return err
 	}
 	return t.update(func(st *State) *account.Entry {
 		t.ended(st)

@@ -64,6 +64,7 @@ type Object struct {
 	mu      sync.Mutex    // guards what follows; never held across a call
 	queue   []*flight     // the first one is being worked on
 	waiting int           // requests in the queue
+	looking int           // requests beside the queue
 	tending bool          // background work is going on
 	paused  []func(error) // to be told, by alarms that rang, once all is done for now
 	state   *State        // nil: not loaded
@@ -76,17 +77,37 @@ func New(user string, r Runtime) *Object { return &Object{Runtime: r, user: user
 // Want is what a request asks for.
 type Want string
 
-// What can be asked for. The last one is for the object itself.
+// What can be asked for: by the user, by an operator, and by the object itself.
 const (
 	Me      Want = "me"      // a working key
 	Refresh Want = "refresh" // a new key
+	Inspect Want = "inspect" // what the object holds
+	Ledger  Want = "ledger"  // a page of its ledger
+	Owns    Want = "owns"    // whether a key is known here
+	Adjust  Want = "adjust"  // limits, suspension
+	Erase   Want = "erase"   // everything but the ledger
 	repair  Want = "repair"  // the end of a call that was cut off
 )
 
+// reads tells whether a want changes nothing, and need not wait for what does.
+func (w Want) reads() bool { return w == Inspect || w == Ledger || w == Owns }
+
+// Shared tells whether one answer does for all who want it at once.
+func (w Want) Shared() bool { return w == Me || w == Refresh || w == repair }
+
+// Request is what is asked of an object. What a want has no use for is empty.
+type Request struct {
+	Want       Want          `json:"want"`
+	Who        auth.Identity `json:"who,omitzero"`        // me, refresh
+	Adjustment Adjustment    `json:"adjustment,omitzero"` // adjust
+	Hash       string        `json:"hash,omitempty"`      // owns
+	After      int64         `json:"after,omitempty"`     // ledger: entries after this seq
+	Limit      int           `json:"limit,omitempty"`     // ledger: at most so many
+}
+
 // flight is one piece of work and those who wait for its answer.
 type flight struct {
-	want    Want
-	who     auth.Identity
+	Request
 	waiters []func(answer.Answer)
 }
 
@@ -95,32 +116,59 @@ type flight struct {
 const MaxWaiting = 512
 
 // Ask queues a request. reply is called exactly once, later, with the answer;
-// whether it still reaches anybody does not matter to the work. A request joins
-// one that wants the same and has no answer yet.
-func (o *Object) Ask(want Want, who auth.Identity, reply func(answer.Answer)) {
+// whether it still reaches anybody does not matter to the work. A request of
+// the user joins one that wants the same and has no answer yet.
+func (o *Object) Ask(r Request, reply func(answer.Answer)) {
 	o.mu.Lock()
+	if r.Want.reads() {
+		o.looking++
+		o.mu.Unlock()
+		go o.look(r, reply)
+		return
+	}
 	if o.waiting >= MaxWaiting {
 		o.mu.Unlock()
 		p := problem.New(problem.Overloaded, "Too many requests of this user are waiting.")
 		p.RetryAfter = time.Second
-		o.Log(oplog.Line{Evt: oplog.Key, User: o.user, Op: string(want), Outcome: p.Code, Status: 503, Waiting: MaxWaiting})
-		reply(p.Answer())
+		a := p.Answer()
+		o.Log(oplog.Line{Evt: r.event(), User: o.user, Op: string(r.Want), Outcome: p.Code, Status: a.Status, Waiting: MaxWaiting})
+		reply(a)
 		return
 	}
 	o.waiting++
-	o.enqueue(want, who, reply)
+	o.enqueue(r, reply)
 	o.mu.Unlock()
 }
 
+// look answers a request that changes nothing, beside the queue.
+func (o *Object) look(r Request, reply func(answer.Answer)) {
+	result, line := o.fly(&flight{Request: r})
+	o.Log(line)
+	reply(result)
+	o.mu.Lock()
+	o.looking--
+	o.mu.Unlock()
+	o.tend()
+	o.rest()
+}
+
+// event is the kind of log line that tells of a request.
+func (r Request) event() string {
+	if r.Want.Shared() {
+		return oplog.Key
+	}
+	return oplog.Admin
+}
+
 // enqueue joins a flight or adds one, and starts the queue where it stands still.
-func (o *Object) enqueue(want Want, who auth.Identity, waiters ...func(answer.Answer)) {
+func (o *Object) enqueue(r Request, waiters ...func(answer.Answer)) {
 	for _, f := range o.queue {
-		if f.want == want {
+		if f.Want == r.Want && r.Want.Shared() {
 			f.waiters = append(f.waiters, waiters...)
 			return
 		}
 	}
-	o.queue = append(o.queue, &flight{want, who, waiters})
+	o.queue = append(o.queue, &flight{r, waiters})
 	if len(o.queue) == 1 {
 		go o.work()
 	}
@@ -161,7 +209,7 @@ func (o *Object) work() {
 // not the queue: what was written so far is whole.
 func (o *Object) fly(f *flight) (result answer.Answer, line oplog.Line) {
 	began := o.Now()
-	line = oplog.Line{Evt: oplog.Key, User: o.user, Op: string(f.want)}
+	line = oplog.Line{Evt: f.event(), User: o.user, Op: string(f.Want)}
 	calls := &recorder{now: o.Now, transport: o.Transport, db: o.DB}
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -170,21 +218,14 @@ func (o *Object) fly(f *flight) (result answer.Answer, line oplog.Line) {
 		line.Millis = o.Now().Sub(began).Milliseconds()
 		line.Calls = calls.calls
 	}()
-	t := turn{Object: o, who: f.who, want: f.want, keys: o.client(calls), table: users.Table{DB: calls}}
-	outcome, err := t.take()
+	t := turn{Object: o, Request: f.Request, keys: o.client(calls), table: users.Table{DB: calls}}
+	a, outcome, err := t.take()
 	if err != nil {
 		return o.refuse(err, &line), line
 	}
-	line.Outcome, line.Status = string(outcome), http.StatusOK
+	line.Outcome, line.Status = string(outcome), a.Status
 	o.describe(&line)
-	if f.want == repair {
-		return answer.Answer{}, line
-	}
-	body, err := t.body(outcome)
-	if err != nil {
-		return o.refuse(err, &line), line
-	}
-	return answer.JSON(http.StatusOK, "application/json", body), line
+	return a, line
 }
 
 // panicked logs a mistake in the program and where it is.
@@ -206,7 +247,7 @@ func (o *Object) refuse(err error, line *oplog.Line) answer.Answer {
 func (o *Object) describe(line *oplog.Line) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.state == nil || o.state.Record == nil {
+	if o.state == nil || o.state.user() == nil {
 		return
 	}
 	r := o.state.Record

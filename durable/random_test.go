@@ -86,8 +86,10 @@ func runSchedule(seed uint64) *world {
 			if h := w.firstAlarm(); h != nil && !h.alarm.After(w.now) {
 				w.ring(h)
 			}
-		case n < 95:
+		case n < 94:
 			w.crash(anyUser())
+		case n < 97:
+			w.administer(rng, anyUser())
 		default:
 			w.operate(rng)
 		}
@@ -99,6 +101,7 @@ func runSchedule(seed uint64) *world {
 	w.drain()
 	w.now = w.now.Add(policy.RenewAfter)
 	for _, user := range userNames {
+		w.release(user)
 		for range 2 { // the first may find the key withdrawn, or the quota spent
 			got := w.ask(user, durable.Me)
 			if w.drain(); got.Status != 200 {
@@ -128,4 +131,22 @@ func (w *world) operate(rng *rand.Rand) {
 	}
 	w.note("an operator sets disabled of %s to %v", key.Name, !key.Disabled)
 	w.server.SetDisabled(key.Hash, !key.Disabled)
+}
+
+// administer lets an operator do something to a user here.
+func (w *world) administer(rng *rand.Rand, user string) {
+	amount := account.Credits(rng.IntN(4)) * account.Credit
+	switch rng.IntN(5) {
+	case 0:
+		w.request(user, durable.Request{Want: durable.Erase})
+	case 1:
+		w.request(user, durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: &amount}})
+	case 2:
+		w.request(user, durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{RemainingLimit: &amount}})
+	case 3:
+		w.request(user, durable.Request{Want: durable.Inspect})
+	default:
+		suspended := rng.IntN(2) == 0
+		w.request(user, durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{Suspended: &suspended}})
+	}
 }

@@ -72,6 +72,8 @@ func (w *world) checkMoney(h *home, record account.Record) {
 		switch e.Kind {
 		case account.Provision, account.Renew:
 			remaining, renewed = record.TotalLimit, e.At
+		case account.Adjust:
+			remaining -= e.Credits
 		case account.Charge:
 			remaining -= e.Credits
 			charges[e.Hash] += e.Credits
@@ -80,7 +82,7 @@ func (w *world) checkMoney(h *home, record account.Record) {
 			}
 		}
 	}
-	if remaining != record.RemainingLimit {
+	if remaining != record.RemainingLimit && !record.Erased {
 		w.violated("%s has %s left, and by the ledger %s", h.user, record.RemainingLimit, remaining)
 	}
 	for _, key := range w.server.Keys() {
@@ -102,20 +104,15 @@ func (w *world) checkMoney(h *home, record account.Record) {
 // checkTable: D1 holds what storage holds.
 func (w *world) checkTable(h *home, record account.Record) {
 	row := w.db.rows[h.user]
-	if record.UserID == "" {
+	switch {
+	case record.UserID == "" || record.Erased:
 		if row != nil {
 			w.violated("D1 has a row of %s, and storage has none", h.user)
 		}
-		return
-	}
-	if row == nil {
+	case row == nil:
 		w.violated("D1 has no row of %s", h.user)
-		return
-	}
-	want := []any{record.UserID, record.UserName, record.Email, record.Key, record.Hash, record.TotalLimit.Float64(),
-		record.RemainingLimit.Float64(), record.UsageLimit.Float64(), record.Seq}
-	if !slices.Equal(row[:len(want)], want) {
-		w.violated("D1 has %v, storage %v", row, want)
+	default:
+		w.checkRow(row, record)
 	}
 	if len(w.db.ledger[h.user]) != len(h.ledger) {
 		w.violated("the ledger of %s has %d entries in D1, and %d in storage", h.user, len(w.db.ledger[h.user]), len(h.ledger))
@@ -128,15 +125,24 @@ func (w *world) checkTable(h *home, record account.Record) {
 	}
 }
 
+func (w *world) checkRow(row []any, record account.Record) {
+	want := []any{record.UserID, record.UserName, record.Email, record.Key, record.Hash, record.TotalLimit.Float64(),
+		record.RemainingLimit.Float64(), record.UsageLimit.Float64(), record.Seq}
+	if !slices.Equal(row[:len(want)], want) {
+		w.violated("D1 has %v, storage %v", row, want)
+	}
+}
+
 // scenario leads up to a request and says what comes of it where all is well.
 type scenario struct {
 	name    string
 	adjust  func(*world) // settings, rows; may be nil
 	before  func(*world) // requests and spending that lead up to it
 	want    durable.Want
-	outcome string        // or the problem's code
-	calls   []string      // at OpenRouter
-	later   time.Duration // what has to pass before the next request can work
+	change  durable.Adjustment // with want adjust
+	outcome string             // or the problem's code
+	calls   []string           // at OpenRouter
+	later   time.Duration      // what has to pass before the next request can work
 }
 
 const ada = "ada"
@@ -211,6 +217,22 @@ var scenarios = []scenario{
 			}
 		},
 		want: durable.Me, outcome: "renewed", calls: []string{"create", "delete", "delete"}},
+	{name: "suspend", before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.2) },
+		want: durable.Adjust, change: durable.Adjustment{Suspended: new(true)}, calls: []string{"get", "delete"}},
+	{name: "suspend under SETTLE_AFTER", adjust: settling, before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.2) },
+		want: durable.Adjust, change: durable.Adjustment{Suspended: new(true)}, calls: []string{"get", "update", "get", "delete"}},
+	{name: "asked for while suspended", before: func(w *world) {
+		w.asked(durable.Me)
+		w.request(ada, durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{Suspended: new(true)}})
+		w.drain()
+	}, want: durable.Me, outcome: "suspended"},
+	{name: "raise the total", before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.2); w.asked(durable.Me) },
+		want: durable.Adjust, change: durable.Adjustment{TotalLimit: new(20 * account.Credit)}},
+	{name: "set what remains", before: func(w *world) { w.asked(durable.Me) },
+		want: durable.Adjust, change: durable.Adjustment{TotalLimit: new(5 * account.Credit), RemainingLimit: new(3 * account.Credit)}},
+	{name: "erase", before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.2); w.asked(durable.Me) },
+		want: durable.Erase, calls: []string{"delete"}},
+	{name: "erase a user of whom nobody heard", want: durable.Erase, outcome: "not_found"},
 	{name: "adopted from an older table", adjust: oldRow, want: durable.Me, outcome: "kept", calls: []string{"get"}},
 	{name: "adopted and rotated", adjust: func(w *world) { oldRow(w); w.spend(ada, 0.6) },
 		want: durable.Me, outcome: "rotated", calls: []string{"get", "delete", "create"}},
@@ -256,10 +278,18 @@ func (s scenario) run(tabs int, p plan) (w *world, replies []*reply, methods *[]
 		return well
 	}
 	for range tabs {
-		replies = append(replies, w.ask(ada, s.want))
+		replies = append(replies, s.ask(w))
 	}
 	w.drain()
 	return w, replies, methods
+}
+
+// ask sends the scenario's request.
+func (s scenario) ask(w *world) *reply {
+	if s.want.Shared() {
+		return w.ask(ada, s.want)
+	}
+	return w.request(ada, durable.Request{Want: s.want, Adjustment: s.change})
 }
 
 // recover ends a run: faults stop, and the next request must work. For quotas
@@ -270,13 +300,23 @@ func (s scenario) recover(w *world) {
 	for _, key := range w.server.Keys() {
 		w.server.SetDisabled(key.Hash, false)
 	}
-	if got := w.asked(s.want); got.Status != 200 {
+	w.release(ada)
+	if !s.want.Shared() {
+		w.asked(durable.Me) // erased or suspended, the user may be anew
+	} else if got := w.asked(s.want); got.Status != 200 {
 		w.violated("after all faults, a request got %d %s", got.Status, got.Code)
 	}
 	if got := w.asked(durable.Me); got.Status != 200 {
 		w.violated("after all faults, another request got %d %s", got.Status, got.Code)
 	}
 	w.checkRest()
+}
+
+// release takes back what keeps a user from a key: a suspension.
+func (w *world) release(user string) {
+	no := false
+	w.request(user, durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{Suspended: &no}})
+	w.drain()
 }
 
 // report fails the test with what happened in the world.
@@ -303,6 +343,9 @@ func TestEachScenarioMakesTheCallsOfTheContract(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, %d tabs", s.name, tabs), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					w, replies, _ := s.run(tabs, nil)
+					if !s.want.Shared() {
+						replies = replies[:1] // the others find it done
+					}
 					for _, got := range replies {
 						if got.Outcome+got.Code != s.outcome {
 							w.violated("a tab got %d %s%s, want %s", got.Status, got.Outcome, got.Code, s.outcome)
@@ -334,7 +377,8 @@ func TestExhaustive(t *testing.T) {
 				var methods []string
 				synctest.Test(t, func(t *testing.T) {
 					w, _, called := s.run(tabs, p)
-					w.asked(s.want)
+					s.ask(w)
+					w.drain()
 					methods = *called
 					s.recover(w)
 					w.report(t, fmt.Sprintf("%s, %d tabs, plan %v", s.name, tabs, p))

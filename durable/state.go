@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"latchkey/internal/account"
+	"latchkey/internal/openrouter"
+	"latchkey/internal/quota"
 )
 
 // State is all that an object keeps besides the ledger: one JSON value, so
@@ -69,6 +71,8 @@ const (
 	// orphanGrace is how long a POST without an answer may take to show its
 	// key: one that is not found after it was never made.
 	orphanGrace = 2 * time.Minute
+	// writeGrace is how long a write to D1 that was given up may take to arrive.
+	writeGrace = time.Minute
 	// stuckAfter is when a background job that keeps failing is called stuck.
 	stuckAfter = 24 * time.Hour
 )
@@ -76,6 +80,15 @@ const (
 // backoff is the pause after so many failed tries.
 func backoff(tries int, longest time.Duration) time.Duration {
 	return min(firstRetry<<min(tries-1, 10), longest)
+}
+
+// user is the record of a user who is known: nil where there never was one, or
+// where it was erased.
+func (st *State) user() *account.Record {
+	if st.Record == nil || st.Record.Erased {
+		return nil
+	}
+	return st.Record
 }
 
 // behind tells whether D1 lacks the latest record.
@@ -104,6 +117,20 @@ func (st *State) wake(now time.Time) time.Time {
 	return first
 }
 
+// charge takes off the quota what was spent on a key since the reading before,
+// which left so much on it, and returns the ledger entry, if there is one.
+func (st *State) charge(key openrouter.Key, before account.Credits) *account.Entry {
+	if key.Uncapped {
+		return nil
+	}
+	spent := quota.Charge(before, key.Left)
+	st.Record.RemainingLimit -= spent
+	if spent == 0 {
+		return nil
+	}
+	return &account.Entry{Kind: account.Charge, Credits: spent, Hash: key.Hash}
+}
+
 func (st *State) addChore(c Chore, now time.Time) {
 	c.Since, c.Due = now, now.Add(firstRetry)
 	st.Chores = append(st.Chores, c)
@@ -114,6 +141,12 @@ func (st *State) settle(now time.Time, after time.Duration) {
 	st.Chores = append(st.Chores, Chore{
 		Settle: st.Record.Hash, Left: st.Record.UsageLimit, Since: now, Due: now.Add(after),
 	})
+}
+
+// knows tells whether a key is the record's, or will be got rid of from here.
+func (st *State) knows(hash string) bool {
+	return st.Record != nil && st.Record.Hash == hash || st.Pending != nil && st.Pending.Delete == hash ||
+		slices.ContainsFunc(st.Chores, func(c Chore) bool { return c.Delete == hash || c.Settle == hash })
 }
 
 // dropKey forgets the record's key, which may not be handed out any more.

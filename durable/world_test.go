@@ -237,7 +237,7 @@ func (w *world) object(user string) *durable.Object {
 
 // reply is what a client got.
 type reply struct {
-	Status  int
+	Status  int    `json:"-"`
 	Code    string `json:"code"`
 	Outcome string `json:"outcome"`
 	Key     string `json:"openrouter_api_key"`
@@ -248,21 +248,28 @@ type reply struct {
 // ask sends a request. The reply is filled in when it comes; a client whose
 // object dies gets 503, as worker.mjs has it.
 func (w *world) ask(user string, want durable.Want) *reply {
+	return w.request(user, durable.Request{
+		Want: want, Who: auth.Identity{ID: user, Name: "Name of " + user, Email: user + "@example.org"},
+	})
+}
+
+// request sends any request, an operator's too.
+func (w *world) request(user string, r durable.Request) *reply {
 	got := &reply{}
-	w.note("%s asks for %s", user, want)
+	w.note("%s asks for %s", user, r.Want)
 	object := w.object(user)
 	b := w.home(user).living
-	object.Ask(want, auth.Identity{ID: user, Name: "Name of " + user, Email: user + "@example.org"}, func(a answer.Answer) {
+	object.Ask(r, func(a answer.Answer) {
 		if b.dead {
 			got.Status = http.StatusServiceUnavailable
 			return
 		}
-		if err := json.Unmarshal([]byte(a.Body), got); err != nil {
+		if err := json.Unmarshal([]byte(a.Body), got); err != nil && a.Status != http.StatusNoContent {
 			w.violated("%s got no JSON: %s", user, a.Body)
 		}
 		got.Status = a.Status
 		w.note("%s got %d %s%s %.8s", user, a.Status, got.Outcome, got.Code, got.Hash)
-		if got.Status == http.StatusOK {
+		if got.Status == http.StatusOK && got.Key != "" {
 			w.checkAnswer(user, *got)
 		}
 	})
@@ -615,7 +622,7 @@ type database struct {
 }
 
 // columns of a row, in the order in which package users writes them.
-var columns = []string{"user_id", "user_name", "email", "key", "hash", "total_limit", "remaining_limit", "usage_limit", "seq", "created_at", "updated_at"}
+var columns = []string{"user_id", "user_name", "email", "key", "hash", "total_limit", "remaining_limit", "usage_limit", "seq", "created_at", "updated_at", "suspended"}
 
 func (d *database) batch(statements []users.Statement) []json.RawMessage {
 	results := make([]json.RawMessage, len(statements))
@@ -646,6 +653,8 @@ func (d *database) batch(statements []users.Statement) []json.RawMessage {
 					d.ledger[user][seq] = args[:7]
 				}
 			}
+		case strings.HasPrefix(s.SQL, "DELETE FROM users"):
+			delete(d.rows, s.Args[0].(string))
 		default:
 			panic("a statement that the simulation does not know: " + s.SQL)
 		}

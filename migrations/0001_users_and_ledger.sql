@@ -16,7 +16,7 @@ CREATE TABLE users (
 ) WITHOUT ROWID;
 
 -- Newest change first, for listing.
-CREATE INDEX users_by_change ON users (updated_at DESC, user_id);
+CREATE INDEX users_by_change ON users (updated_at, user_id);
 
 CREATE TABLE ledger (
   user_id         TEXT NOT NULL,

@@ -16,8 +16,10 @@ type Record struct {
 	TotalLimit     Credits   `json:"total_limit"`
 	RemainingLimit Credits   `json:"remaining_limit"`
 	UsageLimit     Credits   `json:"usage_limit"`
-	Seq            int64     `json:"seq"`        // grows by one with every change of the record
-	CreatedAt      time.Time `json:"created_at"` // when this quota began: a renewal drops the record and starts a new one
+	Suspended      bool      `json:"suspended,omitempty"`
+	Erased         bool      `json:"erased,omitempty"` // only UserID and Seq are left, so that the ledger's numbers go on
+	Seq            int64     `json:"seq"`              // grows by one with every change of the record
+	CreatedAt      time.Time `json:"created_at"`       // when this quota began: a renewal drops the record and starts a new one
 	UpdatedAt      time.Time `json:"updated_at"`
 }
 
@@ -30,6 +32,10 @@ const (
 	Charge    Kind = "charge"    // Credits were spent on the key Hash
 	Rotate    Kind = "rotate"    // a new key, with Credits as its limit
 	Renew     Kind = "renew"     // a new quota of Credits, and a new key
+	Adjust    Kind = "adjust"    // an operator took Credits from what remains; below 0: gave
+	Suspend   Kind = "suspend"   // an operator suspended the user
+	Resume    Kind = "resume"    // an operator took that back
+	Erase     Kind = "erase"     // an operator erased the user
 )
 
 // Entry is one line of a user's ledger. Seq is the record's Seq after the

@@ -7,6 +7,7 @@ package openrouter
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -31,6 +32,7 @@ type Client struct {
 	ProvisioningKey seal.Secret
 	Transport       http.RoundTripper // sets the deadline of a call, its body included
 	Now             func() time.Time
+	MaxBodyBytes    int64 // of an answer; 0: several times what a page of keys takes
 }
 
 // Key is what OpenRouter tells of a key.
@@ -45,12 +47,7 @@ type Key struct {
 // Create makes a key with a limit and returns it and its hash. After an
 // uncertain error the key may exist all the same; its name finds it.
 func (c Client) Create(name string, limit account.Credits) (seal.Secret, string, error) {
-	var created struct {
-		Key  string `json:"key"` // stands beside data
-		Data struct {
-			Hash string `json:"hash"`
-		} `json:"data"`
-	}
+	var created createdKey
 	// No omitempty: a limit of 0 that is left out makes a key without limit.
 	body := struct {
 		Name  string          `json:"name"`
@@ -59,6 +56,19 @@ func (c Client) Create(name string, limit account.Credits) (seal.Secret, string,
 	if err := c.call("create", http.MethodPost, "/keys", body, &created); err != nil {
 		return seal.Secret{}, "", err
 	}
+	return created.check()
+}
+
+// createdKey is the answer to a create.
+type createdKey struct {
+	Key  string `json:"key"` // stands beside data
+	Data struct {
+		Hash string `json:"hash"`
+	} `json:"data"`
+}
+
+// check returns the key and its hash, if it is a key that can be used.
+func (created createdKey) check() (seal.Secret, string, error) {
 	if created.Key == "" {
 		return seal.Secret{}, "", &Error{Op: "create", Kind: Unavailable, Uncertain: true, Reason: "the answer has no key"}
 	}
@@ -128,16 +138,25 @@ const (
 // one before it shows that many were deleted in between, and is read again from
 // further up.
 func (c Client) Each(visit func(hash, name string) error) error {
+	type named struct {
+		Hash string `json:"hash"`
+		Name string `json:"name"`
+	}
+	get := func(path string, out any) error { return c.call("list", http.MethodGet, path, nil, out) }
+	return walk(get, "/keys?include_disabled=true&offset=",
+		func(key named) string { return key.Hash },
+		func(key named) error { return visit(key.Hash, key.Name) })
+}
+
+// walk is [Client.Each] for keys of any form. path wants the offset at its end.
+func walk[K any](get func(path string, out any) error, path string, hashOf func(K) string, visit func(K) error) error {
 	var last map[string]bool // the hashes of the page before
 	offset := 0
 	for range maxPages {
 		var page struct {
-			Data []struct {
-				Hash string `json:"hash"`
-				Name string `json:"name"`
-			} `json:"data"`
+			Data []K `json:"data"`
 		}
-		if err := c.call("list", http.MethodGet, "/keys?include_disabled=true&offset="+strconv.Itoa(offset), nil, &page); err != nil {
+		if err := get(path+strconv.Itoa(offset), &page); err != nil {
 			return err
 		}
 		if page.Data == nil {
@@ -145,9 +164,10 @@ func (c Client) Each(visit func(hash, name string) error) error {
 		}
 		joined, hashes := offset == 0, make(map[string]bool, pageSize)
 		for _, key := range page.Data {
-			joined = joined || last[key.Hash]
-			hashes[key.Hash] = true
-			if err := visit(key.Hash, key.Name); err != nil {
+			hash := hashOf(key)
+			joined = joined || last[hash]
+			hashes[hash] = true
+			if err := visit(key); err != nil {
 				return err
 			}
 		}
@@ -215,7 +235,7 @@ func (c Client) call(op, method, path string, in, out any) error {
 		return &Error{Op: op, Kind: Unavailable, Uncertain: true, Reason: c.safe(err.Error())}
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, maxBodyBytes))
+	answer, err := io.ReadAll(io.LimitReader(response.Body, cmp.Or(c.MaxBodyBytes, maxBodyBytes)))
 	if err != nil {
 		// The status alone is no answer: nothing tells what the rest would have said.
 		return &Error{Op: op, Kind: Unavailable, Uncertain: true, Status: response.StatusCode, Reason: c.safe("the answer was cut short: " + err.Error())}
@@ -301,7 +321,7 @@ const (
 
 // Error is what every method of [Client] fails with. It holds no secret.
 type Error struct {
-	Op         string // create, get, disable, delete, list
+	Op         string // create, get, disable, delete, list; of an Admin also update, activity, credits
 	Kind       Kind
 	Uncertain  bool // the call may have taken effect, or may yet do so
 	Status     int  // 0: no answer

@@ -32,6 +32,8 @@ type Line struct {
 	Tries int    `json:"tries,omitempty"` // of a background job so far
 	Stuck bool   `json:"stuck,omitempty"` // a background job that has failed for a day
 	Err   string `json:"err,omitempty"`
+
+	State any `json:"state,omitempty"` // what an object holds, as the admin API shows it
 }
 
 // Call is one call to OpenRouter or D1.
@@ -45,6 +47,8 @@ type Call struct {
 const (
 	Request    = "request"    // the Worker: a request, answered here or handed to the user's object
 	Key        = "key"        // the object: the answer to me or refresh
+	Admin      = "admin"      // the object or the office: what an operator asked for
+	State      = "state"      // the object: what it holds, since an operator asked
 	Background = "background" // the object: one try of a background job
 	Settings   = "settings"   // the Worker: settings that are missing or bad
 	Panic      = "panic"      // a mistake in the program, and where

@@ -23,16 +23,18 @@ type Problem struct {
 	Cause      error         // never shown to a client; may be nil
 }
 
-// The codes of CONTRACT §1, in its order.
+// The codes: those of the client API, and invalid_request of the admin API.
 const (
 	MissingToken        = "missing_token"
 	InvalidToken        = "invalid_token"
 	ExpiredToken        = "expired_token"
 	QuotaExhausted      = "quota_exhausted"
 	KeyDisabled         = "key_disabled"
+	Suspended           = "suspended"
 	NotFound            = "not_found"
 	MethodNotAllowed    = "method_not_allowed"
 	TooLarge            = "too_large"
+	InvalidRequest      = "invalid_request"
 	UpstreamRefused     = "upstream_refused"
 	UpstreamUnavailable = "upstream_unavailable"
 	Overloaded          = "overloaded"
@@ -49,9 +51,11 @@ var kinds = map[string]struct {
 	ExpiredToken:        {401, "The token has expired"},
 	QuotaExhausted:      {402, "The quota is spent"},
 	KeyDisabled:         {403, "The key is disabled"},
+	Suspended:           {403, "The user is suspended"},
 	NotFound:            {404, "Not found"},
 	MethodNotAllowed:    {405, "Method not allowed"},
 	TooLarge:            {413, "The request is too large"},
+	InvalidRequest:      {400, "The request is not valid"},
 	UpstreamRefused:     {502, "OpenRouter refused"},
 	UpstreamUnavailable: {503, "Not available just now"},
 	Overloaded:          {503, "Too many requests are waiting"},

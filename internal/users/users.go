@@ -41,12 +41,13 @@ type row struct {
 	TotalLimit     float64 `json:"total_limit"`
 	RemainingLimit float64 `json:"remaining_limit"`
 	UsageLimit     float64 `json:"usage_limit"`
+	Suspended      int64   `json:"suspended"`
 	Seq            int64   `json:"seq"`
 	CreatedAt      string  `json:"created_at"`
 	UpdatedAt      string  `json:"updated_at"`
 }
 
-const find = `SELECT user_id, user_name, email, key, hash, total_limit, remaining_limit, usage_limit, seq, created_at, updated_at
+const find = `SELECT user_id, user_name, email, key, hash, total_limit, remaining_limit, usage_limit, suspended, seq, created_at, updated_at
 FROM users WHERE user_id = ?`
 
 // Find returns a user's record, and false where there is none. Key is as it
@@ -74,7 +75,7 @@ func (t Table) Find(user string) (account.Record, bool, error) {
 }
 
 func (r row) record() (account.Record, error) {
-	record := account.Record{UserID: r.UserID, UserName: r.UserName, Email: r.Email, Key: r.Key, Hash: r.Hash, Seq: r.Seq}
+	record := account.Record{UserID: r.UserID, UserName: r.UserName, Email: r.Email, Key: r.Key, Hash: r.Hash, Suspended: r.Suspended != 0, Seq: r.Seq}
 	for _, c := range []struct {
 		from float64
 		to   *account.Credits
@@ -102,11 +103,11 @@ func parseTime(text string) time.Time {
 	return time.Time{}
 }
 
-const upsert = `INSERT INTO users (user_id, user_name, email, key, hash, total_limit, remaining_limit, usage_limit, seq, created_at, updated_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+const upsert = `INSERT INTO users (user_id, user_name, email, key, hash, total_limit, remaining_limit, usage_limit, seq, created_at, updated_at, suspended)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (user_id) DO UPDATE SET user_name = excluded.user_name, email = excluded.email, key = excluded.key, hash = excluded.hash,
   total_limit = excluded.total_limit, remaining_limit = excluded.remaining_limit, usage_limit = excluded.usage_limit,
-  seq = excluded.seq, created_at = excluded.created_at, updated_at = excluded.updated_at
+  seq = excluded.seq, created_at = excluded.created_at, updated_at = excluded.updated_at, suspended = excluded.suspended
 WHERE excluded.seq > users.seq`
 
 const (
@@ -122,22 +123,101 @@ const MaxEntries = 14
 // Save writes a record and ledger entries of its user, in one transaction. It
 // may be repeated, and a late one does not overwrite a newer record.
 func (t Table) Save(r account.Record, entries []account.Entry) error {
-	statements := []Statement{{upsert, []any{
-		r.UserID, r.UserName, r.Email, r.Key, r.Hash, r.TotalLimit.Float64(), r.RemainingLimit.Float64(), r.UsageLimit.Float64(),
-		r.Seq, timestamp(r.CreatedAt), timestamp(r.UpdatedAt),
-	}}}
-	if len(entries) > 0 {
-		var args []any
-		for _, e := range entries {
-			args = append(args, r.UserID, e.Seq, timestamp(e.At), string(e.Kind), e.Credits.Float64(), e.RemainingLimit.Float64(), e.Hash)
-		}
-		rows := strings.Repeat(entryRow+", ", len(entries)-1) + entryRow
-		statements = append(statements, Statement{appendEntries + rows + unlessThere, args})
+	suspended := int64(0)
+	if r.Suspended {
+		suspended = 1
 	}
+	statements := append([]Statement{{upsert, []any{
+		r.UserID, r.UserName, r.Email, r.Key, r.Hash, r.TotalLimit.Float64(), r.RemainingLimit.Float64(), r.UsageLimit.Float64(),
+		r.Seq, timestamp(r.CreatedAt), timestamp(r.UpdatedAt), suspended,
+	}}}, appendTo(r.UserID, entries)...)
 	if _, err := t.DB.Batch(statements); err != nil {
 		return fmt.Errorf("users: save: %w", err)
 	}
 	return nil
+}
+
+const erase = `DELETE FROM users WHERE user_id = ?`
+
+// Erase deletes a user's row and writes ledger entries, in one transaction. The
+// ledger stays; it has neither name nor address.
+func (t Table) Erase(r account.Record, entries []account.Entry) error {
+	statements := append([]Statement{{erase, []any{r.UserID}}}, appendTo(r.UserID, entries)...)
+	if _, err := t.DB.Batch(statements); err != nil {
+		return fmt.Errorf("users: erase: %w", err)
+	}
+	return nil
+}
+
+// appendTo returns the statement that appends entries to a user's ledger, none
+// where there are none.
+func appendTo(user string, entries []account.Entry) []Statement {
+	if len(entries) == 0 {
+		return nil
+	}
+	var args []any
+	for _, e := range entries {
+		args = append(args, user, e.Seq, timestamp(e.At), string(e.Kind), e.Credits.Float64(), e.RemainingLimit.Float64(), e.Hash)
+	}
+	rows := strings.Repeat(entryRow+", ", len(entries)-1) + entryRow
+	return []Statement{{appendEntries + rows + unlessThere, args}}
+}
+
+const (
+	// MaxPage bounds a page of users.
+	MaxPage = 200
+	list    = `SELECT user_id, user_name, email, hash, total_limit, remaining_limit, usage_limit, suspended, seq, created_at, updated_at FROM users
+WHERE (updated_at, user_id) < (?, ?) AND (? = '' OR instr(lower(user_id || char(10) || user_name || char(10) || email), lower(?)) > 0)
+ORDER BY updated_at DESC, user_id DESC LIMIT ?`
+)
+
+// Listed is a user as an operator sees one in a list.
+type Listed struct {
+	UserID         string          `json:"user_id"`
+	UserName       string          `json:"user_name"`
+	Email          string          `json:"email"`
+	Hash           string          `json:"hash"`
+	TotalLimit     account.Credits `json:"total_limit"`
+	RemainingLimit account.Credits `json:"remaining_limit"`
+	UsageLimit     account.Credits `json:"usage_limit"`
+	Suspended      bool            `json:"suspended"`
+	Seq            int64           `json:"seq"`
+	CreatedAt      string          `json:"created_at"`
+	UpdatedAt      string          `json:"updated_at"`
+}
+
+// Cursor is the end of a page: the next one begins after it.
+type Cursor struct{ UpdatedAt, UserID string }
+
+// First begins a list: before all that can be.
+var First = Cursor{UpdatedAt: "~"}
+
+// List returns a page of users, newest change first, whose id, name or address
+// holds a text; an empty one is in all. There may be more where the page is full.
+func (t Table) List(after Cursor, text string, limit int) ([]Listed, error) {
+	results, err := t.DB.Batch([]Statement{{list, []any{after.UpdatedAt, after.UserID, text, text, int64(limit)}}})
+	if err != nil {
+		return nil, fmt.Errorf("users: list: %w", err)
+	}
+	var rows []row
+	if len(results) != 1 {
+		return nil, fmt.Errorf("users: list: %d results for one statement", len(results))
+	}
+	if err := json.Unmarshal(results[0], &rows); err != nil {
+		return nil, fmt.Errorf("users: list: %w", err)
+	}
+	listed := make([]Listed, len(rows))
+	for i, r := range rows {
+		record, err := r.record()
+		if err != nil {
+			return nil, fmt.Errorf("users: list: %q: %w", r.UserID, err)
+		}
+		listed[i] = Listed{
+			r.UserID, r.UserName, r.Email, r.Hash, record.TotalLimit, record.RemainingLimit, record.UsageLimit,
+			record.Suspended, r.Seq, r.CreatedAt, r.UpdatedAt,
+		}
+	}
+	return listed, nil
 }
 
 // timestamp is RFC 3339 in UTC with milliseconds, so that text sorts by time.
