@@ -245,20 +245,27 @@ func (o *Object) settle(keys openrouter.Client, c Chore) (change, error) {
 	}, nil
 }
 
-var errNotFound = errors.New("not found so far; it may still appear")
+var (
+	errNotFound = errors.New("not found so far; it may still appear")
+	errOlder    = errors.New("all that follow are older")
+)
 
 // deleteOrphan looks for the key of a creation whose answer was lost, and
 // deletes it. Not to find it means nothing before orphanGrace has passed.
 func (o *Object) deleteOrphan(keys openrouter.Client, c Chore) error {
 	final := o.Now().Sub(c.Since) >= orphanGrace
 	var hashes []string
-	err := keys.Each(func(hash, name string) error {
-		if name == keyName(o.user, c.Orphan) && !slices.Contains(hashes, hash) {
-			hashes = append(hashes, hash)
+	newestFirst := newestFirst{until: c.Since.Add(-orphanMargin)}
+	err := keys.Each(func(key openrouter.Listed) error {
+		if key.Name == keyName(o.user, c.Orphan) && !slices.Contains(hashes, key.Hash) {
+			hashes = append(hashes, key.Hash)
+		}
+		if newestFirst.passed(key.CreatedAt) {
+			return errOlder
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil && err != errOlder {
 		return err
 	}
 	for _, hash := range hashes {
@@ -270,4 +277,23 @@ func (o *Object) deleteOrphan(keys openrouter.Client, c Chore) error {
 		return errNotFound
 	}
 	return nil
+}
+
+// newestFirst tells when a walk through the keys has come to those made before
+// a time: an account may have very many. It believes the list to be sorted only
+// as long as it sees that it is.
+type newestFirst struct {
+	until    time.Time
+	last     time.Time
+	falling  bool // some key was older than the one before it
+	unsorted bool // some key was newer, or told no time
+}
+
+func (n *newestFirst) passed(createdAt string) bool {
+	created, err := time.Parse(time.RFC3339, createdAt)
+	first := n.last.IsZero()
+	n.unsorted = n.unsorted || err != nil || !first && created.After(n.last)
+	n.falling = n.falling || !first && created.Before(n.last)
+	n.last = created
+	return n.falling && !n.unsorted && created.Before(n.until)
 }

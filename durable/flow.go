@@ -326,8 +326,9 @@ func (t turn) create(kind account.Kind) (Outcome, error) {
 	if failed != nil {
 		// Never repeated: if it was carried out, a second POST would make a second key.
 		err := t.update(func(st *State) *account.Entry {
+			// Even 429 may come from a gateway that had passed the POST on.
 			var e *openrouter.Error
-			if errors.As(failed, &e) && e.Uncertain {
+			if errors.As(failed, &e) && (e.Uncertain || e.Status == http.StatusTooManyRequests) {
 				st.addChore(Chore{Orphan: op}, t.Now())
 			}
 			st.Pending = nil

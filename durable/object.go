@@ -236,7 +236,7 @@ func (o *Object) panicked(cause any) error {
 
 // refuse is the answer to a request that failed.
 func (o *Object) refuse(err error, line *oplog.Line) answer.Answer {
-	p := clientError(err)
+	p := ClientError(err)
 	a := p.Answer()
 	line.Outcome, line.Status, line.Err = p.Code, a.Status, err.Error()
 	o.describe(line)
@@ -257,8 +257,8 @@ func (o *Object) describe(line *oplog.Line) {
 // defaultRetryAfter is what a client is told where OpenRouter said nothing.
 const defaultRetryAfter = 5 * time.Second
 
-// clientError maps what can go wrong here to what a client may see.
-func clientError(err error) *problem.Problem {
+// ClientError maps what can go wrong with OpenRouter and D1 to what a client may see.
+func ClientError(err error) *problem.Problem {
 	var e *openrouter.Error
 	if !errors.As(err, &e) {
 		return problem.From(err)

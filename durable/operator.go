@@ -228,7 +228,7 @@ func (t turn) erase() (answer.Answer, Outcome, error) {
 		t.Log(oplog.Line{Evt: oplog.Admin, User: t.user, Op: string(Erase), Outcome: "again", Err: failed.Error()})
 		return answer.JSON(http.StatusAccepted, "application/json", map[string]string{"status": "erasing"}), done, nil
 	}
-	return answer.Answer{Status: http.StatusNoContent}, done, nil
+	return answer.Answer{Status: http.StatusNoContent}.With("Cache-Control", "no-store"), done, nil
 }
 
 // eraseOutside does at once what the alarm would do: the key goes at OpenRouter,

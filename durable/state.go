@@ -71,6 +71,8 @@ const (
 	// orphanGrace is how long a POST without an answer may take to show its
 	// key: one that is not found after it was never made.
 	orphanGrace = 2 * time.Minute
+	// orphanMargin is by how much OpenRouter's clock may differ from ours.
+	orphanMargin = time.Hour
 	// writeGrace is how long a write to D1 that was given up may take to arrive.
 	writeGrace = time.Minute
 	// stuckAfter is when a background job that keeps failing is called stuck.

@@ -107,7 +107,8 @@ const (
 	refused401  fate = "401"
 	refused403  fate = "403"
 	status404   fate = "404"
-	status429   fate = "429"
+	status429   fate = "429, not applied"
+	applied429  fate = "applied, 429"
 	status500   fate = "500, not applied"
 	applied500  fate = "applied, 500"
 	html        fate = "HTML, not applied"
@@ -119,13 +120,14 @@ const (
 // fates that an outward call may meet.
 var (
 	crashes     = []fate{crashBefore, crashAfter}
-	callFates   = []fate{crashBefore, crashAfter, answerLost, notSent, tooLate, refused400, refused401, refused403, status404, status429, status500, applied500, html, appliedHTML, cutShort, gone}
+	callFates   = []fate{crashBefore, crashAfter, answerLost, notSent, tooLate, refused400, refused401, refused403, status404, status429, applied429, status500, applied500, html, appliedHTML, cutShort, gone}
 	tableFates  = []fate{crashBefore, crashAfter, answerLost, notSent, tooLate}
 	standInFail = map[fate]openroutertest.Fault{
 		refused400:  {Kind: openroutertest.KindStatus, Status: 400},
 		refused401:  {Kind: openroutertest.KindStatus, Status: 401},
 		refused403:  {Kind: openroutertest.KindStatus, Status: 403},
 		status429:   {Kind: openroutertest.KindStatus, Status: 429, RetryAfter: "7"},
+		applied429:  {Kind: openroutertest.KindStatus, Status: 429, Applied: true},
 		status500:   {Kind: openroutertest.KindStatus, Status: 500},
 		applied500:  {Kind: openroutertest.KindStatus, Status: 500, Applied: true},
 		html:        {Kind: openroutertest.KindHTML},
@@ -614,8 +616,8 @@ func (p port) Batch(statements []users.Statement) ([]json.RawMessage, error) {
 }
 
 // database is D1, as far as package users uses it. Its own tests run the SQL on
-// a real SQLite; this one heeds the two clauses that make writes repeatable only
-// where the SQL has them.
+// a real SQLite; this one heeds the clauses that guard against late writes only where
+// the SQL has them.
 type database struct {
 	rows   map[string][]any           // by user
 	ledger map[string]map[int64][]any // by user and seq
@@ -654,7 +656,10 @@ func (d *database) batch(statements []users.Statement) []json.RawMessage {
 				}
 			}
 		case strings.HasPrefix(s.SQL, "DELETE FROM users"):
-			delete(d.rows, s.Args[0].(string))
+			user, guarded := s.Args[0].(string), strings.HasSuffix(s.SQL, " AND seq < ?")
+			if row, ok := d.rows[user]; ok && (!guarded || row[8].(int64) < s.Args[1].(int64)) {
+				delete(d.rows, user)
+			}
 		default:
 			panic("a statement that the simulation does not know: " + s.SQL)
 		}

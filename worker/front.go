@@ -27,40 +27,54 @@ type front struct {
 // request is what the front needs of an HTTP request.
 type request struct {
 	method        string
-	path          string
+	path          string // percent-encoded
+	query         string
 	authorization string
 	origin        string
-	tooLarge      bool // the body is over 64 KiB
+	body          string
+	tooLarge      bool // the body is over 64 KiB, and was not read
 }
 
-// forward is a request on its way to the object of who.
+// forward is a request on its way to an object.
 type forward struct {
-	want durable.Want
-	who  auth.Identity
+	object  string // its name: the user's id, or that of the office
+	op      string // for the log
+	request any    // a durable.Request, or an officeRequest
 }
 
 // route is what a path answers to.
 type route struct {
+	pattern string // for the log, without anything that a client chose
 	methods []string
-	want    durable.Want // empty: answered here
+	handle  func(*front, request) (answer.Answer, *forward, error)
 }
 
-var routes = map[string]route{
-	"/healthz":      {[]string{"GET", "HEAD"}, ""},
-	"/api/users/me": {[]string{"GET"}, durable.Me},
-	"/api/users/me/openrouter-api-key/refresh": {[]string{"POST"}, durable.Refresh},
+// find returns what answers to a path.
+func (f *front) find(path string) (route, bool) {
+	switch path {
+	case "/healthz":
+		return route{path, []string{"GET", "HEAD"}, (*front).health}, true
+	case "/api/users/me":
+		return route{path, []string{"GET"}, user(durable.Me)}, true
+	case "/api/users/me/openrouter-api-key/refresh":
+		return route{path, []string{"POST"}, user(durable.Refresh)}, true
+	}
+	return f.findAdmin(path)
 }
 
 // serve returns the answer to a request, or where to forward it.
 func (f *front) serve(r request) (answer.Answer, *forward) {
-	line := r.line()
-	a, onward, err := f.handle(r)
+	line := oplog.Line{Evt: oplog.Request, Method: r.method}
+	a, onward, err := f.handle(r, &line)
 	if err != nil {
 		a, line.Err = problem.From(err).Answer(), err.Error()
 		line.Outcome = problem.From(err).Code
 	}
 	if onward != nil {
-		line.User, line.Op, line.Outcome = onward.who.ID, string(onward.want), "forwarded"
+		line.Op, line.Outcome = onward.op, "forwarded"
+		if onward.object != officeName {
+			line.User = onward.object
+		}
 	} else {
 		line.Status = a.Status
 		a = f.share(a, r.origin)
@@ -69,18 +83,9 @@ func (f *front) serve(r request) (answer.Answer, *forward) {
 	return a, onward
 }
 
-// line begins a log line. It tells no unknown path, which may hold anything, a
-// token too.
-func (r request) line() oplog.Line {
-	line := oplog.Line{Evt: oplog.Request, Method: r.method}
-	if _, known := routes[r.path]; known {
-		line.Path = r.path
-	}
-	return line
-}
-
-func (f *front) handle(r request) (answer.Answer, *forward, error) {
-	to, known := routes[r.path]
+func (f *front) handle(r request, line *oplog.Line) (answer.Answer, *forward, error) {
+	to, known := f.find(r.path)
+	line.Path = to.pattern
 	switch {
 	case !known:
 		return answer.Answer{}, nil, problem.New(problem.NotFound, "There is nothing at this path.")
@@ -92,23 +97,29 @@ func (f *front) handle(r request) (answer.Answer, *forward, error) {
 		return answer.Answer{}, nil, p
 	case r.tooLarge:
 		return answer.Answer{}, nil, problem.New(problem.TooLarge, "The body is larger than 64 KiB.")
-	case to.want == "":
-		return f.health(), nil, nil
-	case f.bad != nil:
-		return answer.Answer{}, nil, f.bad
 	}
-	who, err := f.verifier.Verify(r.authorization)
-	if err != nil {
-		return answer.Answer{}, nil, err
-	}
-	return answer.Answer{}, &forward{to.want, who}, nil
+	return to.handle(f, r)
 }
 
-func (f *front) health() answer.Answer {
-	if f.bad != nil {
-		return answer.JSON(503, "application/json", map[string]string{"status": "misconfigured"})
+// user handles a request of a user: it is forwarded to the user's object.
+func user(want durable.Want) func(*front, request) (answer.Answer, *forward, error) {
+	return func(f *front, r request) (answer.Answer, *forward, error) {
+		if f.bad != nil {
+			return answer.Answer{}, nil, f.bad
+		}
+		who, err := f.verifier.Verify(r.authorization)
+		if err != nil {
+			return answer.Answer{}, nil, err
+		}
+		return answer.Answer{}, &forward{who.ID, string(want), durable.Request{Want: want, Who: who}}, nil
 	}
-	return answer.JSON(200, "application/json", map[string]string{"status": "ok"})
+}
+
+func (f *front) health(request) (answer.Answer, *forward, error) {
+	if f.bad != nil {
+		return answer.JSON(503, "application/json", map[string]string{"status": "misconfigured"}), nil, nil
+	}
+	return answer.JSON(200, "application/json", map[string]string{"status": "ok"}), nil, nil
 }
 
 // preflightSeconds is how long a browser may remember a preflight's answer.
@@ -155,8 +166,7 @@ func (f *front) failed(r request, code, cause string) answer.Answer {
 	p := problem.New(code, unreached[code])
 	p.RetryAfter = time.Second
 	a := p.Answer()
-	line := r.line()
-	line.Outcome, line.Status, line.Err = p.Code, a.Status, cause
-	f.log(line)
+	to, _ := f.find(r.path)
+	f.log(oplog.Line{Evt: oplog.Request, Method: r.method, Path: to.pattern, Outcome: p.Code, Status: a.Status, Err: cause})
 	return f.share(a, r.origin)
 }

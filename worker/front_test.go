@@ -171,16 +171,20 @@ func TestWhatTheFrontAnswersItself(t *testing.T) {
 	}
 }
 
+func onwardOf(want durable.Want, who auth.Identity) forward {
+	return forward{who.ID, string(want), durable.Request{Want: want, Who: who}}
+}
+
 func TestARequestIsForwardedWithItsIdentity(t *testing.T) {
 	for _, c := range []struct {
 		method, path string
 		claims       jwt.MapClaims
 		want         forward
 	}{
-		{"GET", me, jwt.MapClaims{"uid": "u_42", "username": "Ada", "email": "ada@example.org"}, forward{durable.Me, auth.Identity{ID: "u_42", Name: "Ada", Email: "ada@example.org"}}},
-		{"POST", refresh, jwt.MapClaims{"uid": "u_42"}, forward{durable.Refresh, auth.Identity{ID: "u_42"}}},
-		{"GET", me, jwt.MapClaims{"sub": "пользователь-用户-🔑", "username": "Ἀδα\u0301"}, forward{durable.Me, auth.Identity{ID: "пользователь-用户-🔑", Name: "Ἀδα\u0301"}}},
-		{"POST", refresh, jwt.MapClaims{"uid": "../u?x=1#y\n", "email": "a\"b"}, forward{durable.Refresh, auth.Identity{ID: "../u?x=1#y\n", Email: "a\"b"}}},
+		{"GET", me, jwt.MapClaims{"uid": "u_42", "username": "Ada", "email": "ada@example.org"}, onwardOf(durable.Me, auth.Identity{ID: "u_42", Name: "Ada", Email: "ada@example.org"})},
+		{"POST", refresh, jwt.MapClaims{"uid": "u_42"}, onwardOf(durable.Refresh, auth.Identity{ID: "u_42"})},
+		{"GET", me, jwt.MapClaims{"sub": "пользователь-用户-🔑", "username": "Ἀδα\u0301"}, onwardOf(durable.Me, auth.Identity{ID: "пользователь-用户-🔑", Name: "Ἀδα\u0301"})},
+		{"POST", refresh, jwt.MapClaims{"uid": "../u?x=1#y\n", "email": "a\"b"}, onwardOf(durable.Refresh, auth.Identity{ID: "../u?x=1#y\n", Email: "a\"b"})},
 	} {
 		f, l := newFront(app)
 		c.claims["exp"] = now.Add(time.Hour).Unix()
@@ -194,7 +198,7 @@ func TestARequestIsForwardedWithItsIdentity(t *testing.T) {
 		if a.Status != 0 || a.Body != "" || len(a.Header) > 0 {
 			t.Errorf("%+v: there is an answer too: %+v", c.want, a)
 		}
-		want := oplog.Line{Evt: oplog.Request, User: c.want.who.ID, Op: string(c.want.want), Outcome: "forwarded", Method: c.method, Path: c.path}
+		want := oplog.Line{Evt: oplog.Request, User: c.want.object, Op: c.want.op, Outcome: "forwarded", Method: c.method, Path: c.path}
 		if line := l.one(t); line.String() != want.String() {
 			t.Errorf("logged %s, want %s", line, want)
 		}
@@ -444,8 +448,5 @@ func TestARequestLeavesNothingBehind(t *testing.T) {
 		if onward != nil || after.Status != before.Status || after.Body != before.Body || !slices.Equal(after.Header, before.Header) {
 			t.Errorf("after %+v: %+v, before %+v", r, after, before)
 		}
-	}
-	if got := strings.Join(routes[me].methods, " ") + ", " + strings.Join(routes["/healthz"].methods, " "); got != "GET, GET HEAD" {
-		t.Errorf("the routes have changed: %s", got)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"syscall/js"
 	"time"
 
@@ -13,13 +14,19 @@ import (
 	"latchkey/internal/answer"
 	"latchkey/internal/auth"
 	"latchkey/internal/edge"
+	"latchkey/internal/office"
+	"latchkey/internal/openrouter"
 	"latchkey/internal/oplog"
 	"latchkey/internal/settings"
+	"latchkey/internal/users"
 )
 
 // d1Deadline bounds a statement's wait: only background work and the very first
 // request of a user wait for D1 at all.
 const d1Deadline = 10 * time.Second
+
+// objectsBinding is the namespace of the users' objects, and the office.
+const objectsBinding = "USERS"
 
 func main() {
 	set, err := settings.Parse(edge.Getenv, edge.Bound)
@@ -31,25 +38,35 @@ func main() {
 	}
 	o := &objects{front: f, living: map[int]*living{}}
 	edge.Export(map[string]func([]js.Value) any{
-		"route": f.route, "failed": f.routeFailed,
+		"route": f.route, "failed": f.routeFailed, "scheduled": f.scheduled,
 		"object": o.ask, "alarm": o.alarm, "close": o.close,
 	})
 	select {} // the program lives as long as its isolate
 }
 
-// route(method, path, authorization, origin, tooLarge) returns a Response or
-// the promise of one.
+// route(method, path, query, authorization, origin, body, tooLarge) returns a
+// Response or the promise of one.
 func (f *front) route(args []js.Value) any {
-	r := request{args[0].String(), args[1].String(), args[2].String(), args[3].String(), args[4].Bool()}
-	a, onward := f.serve(r)
+	a, onward := f.serve(request{
+		args[0].String(), args[1].String(), args[2].String(), args[3].String(), args[4].String(), args[5].String(), args[6].Bool(),
+	})
 	if onward == nil {
 		return edge.Respond(a)
 	}
-	identity, err := json.Marshal(onward.who)
+	return edge.Forward(objectsBinding, onward.object, encode(onward.request), args[4].String())
+}
+
+// scheduled() returns the promise of what the daily reconciliation found.
+func (f *front) scheduled([]js.Value) any {
+	return edge.Forward(objectsBinding, officeName, encode(officeRequest{Reconcile: &reconcile{}}), "")
+}
+
+func encode(request any) string {
+	encoded, err := json.Marshal(request)
 	if err != nil {
-		panic(err) // strings always encode
+		panic(err) // requests are plain data
 	}
-	return edge.Forward("USERS", onward.who.ID, string(onward.want), string(identity), r.origin)
+	return string(encoded)
 }
 
 // routeFailed(method, path, origin, code, cause) returns a Response.
@@ -70,18 +87,79 @@ type living struct {
 	edge *edge.Object
 }
 
-// ask(number, object, name, storage, want, identity, origin) is answered with a
-// Response.
+// ask(number, object, name, storage, request, origin) is answered with a Response.
 func (o *objects) ask(args []js.Value) any {
-	number, origin := args[0].Int(), args[6].String()
+	number, name, asked, origin := args[0].Int(), args[2].String(), []byte(args[4].String()), args[5].String()
 	reply := func(a answer.Answer) { edge.Answer(number, "", edge.Respond(o.share(a, origin))) }
-	var who auth.Identity
-	if err := json.Unmarshal([]byte(args[5].String()), &who); err != nil || o.bad != nil {
-		edge.Answer(number, "settings or identity are bad", nil)
-		return js.Undefined()
+	var r durable.Request
+	var errand officeRequest
+	var err error
+	if name == officeName {
+		err = json.Unmarshal(asked, &errand)
+	} else {
+		err = json.Unmarshal(asked, &r)
 	}
-	o.object(args[1:4]).Ask(durable.Want(args[4].String()), who, reply)
+	switch {
+	case err != nil || o.bad != nil:
+		edge.Answer(number, "the settings or the request are bad", nil)
+	case name == officeName:
+		go o.office(edge.NewObject(args[1].Int(), args[3]), errand, reply)
+	default:
+		o.object(args[1:4]).Ask(r, reply)
+	}
 	return js.Undefined()
+}
+
+// office runs an errand of the office.
+func (o *objects) office(e *edge.Object, errand officeRequest, reply func(answer.Answer)) {
+	began := time.Now()
+	line := oplog.Line{Evt: oplog.Admin, Op: "list", Outcome: "done"}
+	desk := office.Office{
+		Keys: openrouter.Client{
+			BaseURL: o.settings.OpenRouterURL, ProvisioningKey: o.settings.ProvisioningKey, Now: time.Now,
+			Transport: edge.Transport{Object: e, Deadline: o.settings.OpenRouterTimeout},
+		},
+		Table: users.Table{DB: edge.DB{Object: e, Binding: "DB", Deadline: d1Deadline}},
+		Knows: func(user, hash string) (bool, error) { return knows(e, user, hash) },
+		Now:   time.Now,
+	}
+	var body any
+	var err error
+	if errand.Reconcile != nil {
+		line.Op = "reconcile"
+		body, err = desk.Reconcile(errand.Reconcile.DryRun)
+		line.State = body
+	} else {
+		body, err = desk.List(*errand.List)
+	}
+	a := answer.Answer{}
+	if err != nil {
+		p := durable.ClientError(err)
+		a, line.Outcome, line.Err = p.Answer(), p.Code, err.Error()
+	} else {
+		a = answer.JSON(200, "application/json", body)
+	}
+	line.Status, line.Millis = a.Status, time.Since(began).Milliseconds()
+	edge.Log(line)
+	reply(a)
+}
+
+// knows asks a user's object whether it knows a key.
+func knows(e *edge.Object, user, hash string) (bool, error) {
+	body, err := e.Ask(objectsBinding, user, encode(durable.Request{Want: durable.Owns, Hash: hash}))
+	if err != nil {
+		return false, err
+	}
+	var told struct {
+		Known *bool `json:"known"`
+	}
+	if err := json.Unmarshal([]byte(body), &told); err != nil {
+		return false, err
+	}
+	if told.Known == nil {
+		return false, errors.New("the user's object did not say")
+	}
+	return *told.Known, nil
 }
 
 // alarm(number, object, name, storage) is answered once the work is done.

@@ -4,6 +4,8 @@
 package auth
 
 import (
+	"crypto/sha256"
+	"crypto/subtle"
 	"errors"
 	"strings"
 	"time"
@@ -61,15 +63,9 @@ func New(secrets []seal.Secret, issuer, audience string, now func() time.Time) *
 // Verify returns the identity in the value of an Authorization header. Its
 // errors are problems: missing_token, too_large, expired_token, invalid_token.
 func (v *Verifier) Verify(authorization string) (Identity, error) {
-	scheme, token, _ := strings.Cut(authorization, " ")
-	token = strings.Trim(token, " ")
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		p := problem.New(problem.MissingToken, "Send a token in the Authorization header, as a Bearer token.")
-		p.Header = [][2]string{{"WWW-Authenticate", "Bearer"}}
-		return Identity{}, p
-	}
-	if len(token) > MaxTokenBytes {
-		return Identity{}, problem.New(problem.TooLarge, "The token is larger than 8 KiB.")
+	token, err := bearer(authorization)
+	if err != nil {
+		return Identity{}, err
 	}
 	claims := jwt.MapClaims{}
 	parsed, err := v.parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return v.keys, nil })
@@ -81,6 +77,37 @@ func (v *Verifier) Verify(authorization string) (Identity, error) {
 		return Identity{}, invalid("The token has a critical extension that is not supported.", nil)
 	}
 	return identity(claims)
+}
+
+// Operator checks the value of an Authorization header against the operators'
+// token, in a time that tells nothing about it. Its errors are problems, as
+// those of Verify.
+func Operator(authorization string, want seal.Secret) error {
+	token, err := bearer(authorization)
+	if err != nil {
+		return err
+	}
+	// Hashes are of one length, whatever was sent.
+	got, expected := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(want.Reveal()))
+	if subtle.ConstantTimeCompare(got[:], expected[:]) != 1 {
+		return invalid("The token is not the operators' token.", nil)
+	}
+	return nil
+}
+
+// bearer returns the token in the value of an Authorization header.
+func bearer(authorization string) (string, error) {
+	scheme, token, _ := strings.Cut(authorization, " ")
+	token = strings.Trim(token, " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		p := problem.New(problem.MissingToken, "Send a token in the Authorization header, as a Bearer token.")
+		p.Header = [][2]string{{"WWW-Authenticate", "Bearer"}}
+		return "", p
+	}
+	if len(token) > MaxTokenBytes {
+		return "", problem.New(problem.TooLarge, "The token is larger than 8 KiB.")
+	}
+	return token, nil
 }
 
 func identity(claims jwt.MapClaims) (Identity, error) {

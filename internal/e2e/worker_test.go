@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,6 +53,7 @@ type worker struct {
 	planted     map[string]bool   // keys that a test itself wrote to disk unsealed
 	log         *logbook
 	openrouter  *openroutertest.Server
+	behind      atomic.Int64 // nanoseconds by which OpenRouter's clock is slow, to make old keys
 	server      *httptest.Server
 
 	mu    sync.Mutex
@@ -117,9 +119,12 @@ func launch(name string, changes with) (*worker, error) {
 	dir := filepath.Join(site.dir, fmt.Sprintf("worker-%d", len(fleet.workers)))
 	w := &worker{
 		name: name, dir: dir, state: filepath.Join(dir, "state"), log: &logbook{},
-		openrouter:  openroutertest.New(openroutertest.Options{ProvisioningKey: provisioningKey}),
 		everySecret: map[string]string{}, planted: map[string]bool{}, gates: map[string]*gate{},
 	}
+	w.openrouter = openroutertest.New(openroutertest.Options{
+		ProvisioningKey: provisioningKey,
+		Now:             func() time.Time { return time.Now().Add(-time.Duration(w.behind.Load())) },
+	})
 	w.server = httptest.NewUnstartedServer(http.HandlerFunc(w.upstream))
 	// On a connection that was used before, workerd itself repeats a GET or DELETE
 	// once where the connection is dropped. Tests want to see what we do then.

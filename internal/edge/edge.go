@@ -131,17 +131,17 @@ func Log(line oplog.Line) { host.Call("log", line.String()) }
 
 // Respond makes a Response of an answer.
 func Respond(a answer.Answer) js.Value {
-	headers, err := json.Marshal(a.Header)
+	headers, err := json.Marshal(append([][2]string{}, a.Header...)) // [] rather than null
 	if err != nil {
 		panic(err) // strings always encode
 	}
 	return host.Call("respond", a.Status, string(headers), a.Body)
 }
 
-// Forward hands a request to the object of a user, by the binding of the
+// Forward hands a request to the object of that name, by the binding of its
 // namespace, and returns the promise of its Response.
-func Forward(namespace, user, want, identity, origin string) js.Value {
-	return host.Call("forward", cloudflare.GetBinding(namespace), user, want, identity, origin)
+func Forward(namespace, name, request, origin string) js.Value {
+	return host.Call("forward", cloudflare.GetBinding(namespace), name, request, origin)
 }
 
 // Export makes functions callable from edge.mjs. One that panics returns null,
@@ -188,6 +188,17 @@ func (o *Object) wait(start func() js.Value) (js.Value, error) {
 		return js.Value{}, errGone
 	}
 	return wait(o.number, start)
+}
+
+// Ask hands a request to another object, and returns the body of its answer.
+func (o *Object) Ask(namespace, name, request string) (string, error) {
+	body, err := o.wait(func() js.Value {
+		return host.Call("ask", cloudflare.GetBinding(namespace), name, request)
+	})
+	if err != nil {
+		return "", err
+	}
+	return body.String(), nil
 }
 
 func (o *Object) try(call func() js.Value) (js.Value, error) {

@@ -139,12 +139,15 @@ const entryKey = (seq) => `ledger:${String(seq).padStart(16, "0")}`;
 const host = {
   respond: (status, headers, body) => new Response(body || null, { status, headers: JSON.parse(headers) }),
 
-  // forward hands a request to the user's object. Header values are Latin-1, so
-  // the identity travels encoded.
-  forward: (namespace, user, want, identity, origin) =>
-    namespace.getByName(user).fetch("https://user/", {
-      headers: { "latchkey-want": want, "latchkey-identity": encodeURIComponent(identity), "latchkey-origin": origin },
+  // forward hands a request to an object. Header values are Latin-1, so the
+  // request travels encoded.
+  forward: (namespace, name, request, origin) =>
+    namespace.getByName(name).fetch("https://object/", {
+      headers: { "latchkey-request": encodeURIComponent(request), "latchkey-origin": origin },
     }),
+
+  // ask resolves to the body of what an object answers.
+  ask: (namespace, name, request) => host.forward(namespace, name, request, "").then((response) => response.text()),
 
   // fetch resolves to status, Retry-After and body, each after a line break. The
   // deadline covers the body too. A redirect is an answer like any other: to

@@ -131,21 +131,22 @@ const (
 	maxPages = 5_000
 )
 
-// Each visits every key of the account, disabled ones included, newest first,
-// some of them twice. It ends with the first error, of its own or of visit.
+// Each visits every key of the account, disabled ones included, newest first. It
+// ends with the first error, of its own or of visit.
 //
 // Pages shift while keys come and go. One that has nothing in common with the
 // one before it shows that many were deleted in between, and is read again from
-// further up.
-func (c Client) Each(visit func(hash, name string) error) error {
-	type named struct {
-		Hash string `json:"hash"`
-		Name string `json:"name"`
-	}
+// further up; then some keys are visited twice.
+func (c Client) Each(visit func(Listed) error) error {
 	get := func(path string, out any) error { return c.call("list", http.MethodGet, path, nil, out) }
-	return walk(get, "/keys?include_disabled=true&offset=",
-		func(key named) string { return key.Hash },
-		func(key named) error { return visit(key.Hash, key.Name) })
+	return walk(get, "/keys?include_disabled=true&offset=", func(key Listed) string { return key.Hash }, visit)
+}
+
+// Listed is what [Client.Each] tells of a key.
+type Listed struct {
+	Hash      string `json:"hash"`
+	Name      string `json:"name"`
+	CreatedAt string `json:"created_at"` // RFC 3339, with or without fractions of a second
 }
 
 // walk is [Client.Each] for keys of any form. path wants the offset at its end.
@@ -165,8 +166,11 @@ func walk[K any](get func(path string, out any) error, path string, hashOf func(
 		joined, hashes := offset == 0, make(map[string]bool, pageSize)
 		for _, key := range page.Data {
 			hash := hashOf(key)
-			joined = joined || last[hash]
 			hashes[hash] = true
+			if last[hash] {
+				joined = true
+				continue
+			}
 			if err := visit(key); err != nil {
 				return err
 			}

@@ -69,7 +69,7 @@ var operations = map[string]func(Client) error{
 	"get":     func(c Client) error { _, err := c.Get(userKeyHash); return err },
 	"disable": func(c Client) error { return c.Disable(userKeyHash) },
 	"delete":  func(c Client) error { return c.Delete(userKeyHash) },
-	"list":    func(c Client) error { return c.Each(func(string, string) error { return nil }) },
+	"list":    func(c Client) error { return c.Each(func(Listed) error { return nil }) },
 }
 
 // standInOp is what the stand-in calls an operation.
@@ -673,11 +673,11 @@ func TestAHashCannotLeaveItsPlaceInThePath(t *testing.T) {
 func visited(t *testing.T, c Client) map[string]string {
 	t.Helper()
 	found := map[string]string{}
-	err := c.Each(func(hash, name string) error {
-		if before, twice := found[name]; twice && before != hash {
-			t.Errorf("%q has hash %q, and had %q", name, hash, before)
+	err := c.Each(func(key Listed) error {
+		if before, twice := found[key.Name]; twice {
+			t.Errorf("%q is visited with hash %q, and was with %q", key.Name, key.Hash, before)
 		}
-		found[name] = hash
+		found[key.Name] = key.Hash
 		return nil
 	})
 	if err != nil {
@@ -755,9 +755,9 @@ func TestEachMissesNothingWhileKeysComeAndGo(t *testing.T) {
 				return s.RoundTrip(r)
 			})
 			seen := map[string]bool{}
-			err := changing.Each(func(hash, _ string) error {
-				page = append(page, hash)
-				seen[hash] = true
+			err := changing.Each(func(key Listed) error {
+				page = append(page, key.Hash)
+				seen[key.Hash] = true
 				return nil
 			})
 			if err != nil {
@@ -780,7 +780,7 @@ func TestEachEndsWithTheFirstError(t *testing.T) {
 	s, c := standIn()
 	makeKeys(t, s, c, 150)
 	stop, visits := errors.New("stop"), 0
-	err := c.Each(func(string, string) error {
+	err := c.Each(func(Listed) error {
 		if visits++; visits == 3 {
 			return stop
 		}
@@ -791,7 +791,7 @@ func TestEachEndsWithTheFirstError(t *testing.T) {
 	}
 
 	s.ResetCalls()
-	err = c.Each(func(string, string) error {
+	err = c.Each(func(Listed) error {
 		s.Fail(openroutertest.OpList, openroutertest.Fault{Kind: openroutertest.KindDrop}, 1) // the second page
 		return nil
 	})
@@ -824,7 +824,7 @@ func TestEachEndsEvenIfOffsetIsIgnored(t *testing.T) {
 			return nil, errors.New("enough")
 		}
 		return answering(http.StatusOK, nil, `{"data":[`+page.String()[1:]+`]}`)(r)
-	})).Each(func(string, string) error { return nil })
+	})).Each(func(Listed) error { return nil })
 	if calls > enough {
 		t.Errorf("after %d calls it still goes on", enough)
 	}
@@ -896,7 +896,7 @@ func FuzzAnswers(f *testing.F) {
 
 		calls = 0
 		visits := 0
-		err = c.Each(func(string, string) error { visits++; return nil })
+		err = c.Each(func(Listed) error { visits++; return nil })
 		if !success && (err == nil || visits > 0) {
 			t.Errorf("list: status %d: %d visits, %v", status, visits, err)
 		}

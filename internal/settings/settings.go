@@ -31,6 +31,8 @@ type Settings struct {
 	JWTIssuer   string        // empty: not checked
 	JWTAudience string        // empty: not checked
 
+	AdminToken seal.Secret // empty: the admin API is off
+
 	AllowedOrigins []string
 	Sealer         *seal.Sealer
 }
@@ -70,7 +72,7 @@ func Parse(getenv func(string) string, bound func(string) bool) (Settings, error
 		s.JWTSecrets = append(s.JWTSecrets, p.secret("JWT_SECRET_CLOUD_PREVIOUS", minSecretBytes))
 	}
 	if getenv("ADMIN_TOKEN") != "" {
-		p.secret("ADMIN_TOKEN", minSecretBytes)
+		s.AdminToken = p.secret("ADMIN_TOKEN", minSecretBytes)
 	}
 	for _, name := range bindings {
 		if !bound(name) {

@@ -47,21 +47,27 @@ type row struct {
 	UpdatedAt      string  `json:"updated_at"`
 }
 
+// query runs one statement and returns its rows.
+func (t Table) query(sql string, args ...any) ([]row, error) {
+	results, err := t.DB.Batch([]Statement{{sql, args}})
+	if err != nil {
+		return nil, err
+	}
+	if len(results) != 1 {
+		return nil, fmt.Errorf("%d results for one statement", len(results))
+	}
+	var rows []row
+	return rows, json.Unmarshal(results[0], &rows)
+}
+
 const find = `SELECT user_id, user_name, email, key, hash, total_limit, remaining_limit, usage_limit, suspended, seq, created_at, updated_at
 FROM users WHERE user_id = ?`
 
 // Find returns a user's record, and false where there is none. Key is as it
 // stands in the row: an older table may hold it unsealed.
 func (t Table) Find(user string) (account.Record, bool, error) {
-	results, err := t.DB.Batch([]Statement{{find, []any{user}}})
+	rows, err := t.query(find, user)
 	if err != nil {
-		return account.Record{}, false, fmt.Errorf("users: find: %w", err)
-	}
-	var rows []row
-	if len(results) != 1 {
-		return account.Record{}, false, fmt.Errorf("users: find: %d results for one statement", len(results))
-	}
-	if err := json.Unmarshal(results[0], &rows); err != nil {
 		return account.Record{}, false, fmt.Errorf("users: find: %w", err)
 	}
 	if len(rows) == 0 {
@@ -137,12 +143,13 @@ func (t Table) Save(r account.Record, entries []account.Entry) error {
 	return nil
 }
 
-const erase = `DELETE FROM users WHERE user_id = ?`
+const erase = `DELETE FROM users WHERE user_id = ? AND seq < ?`
 
-// Erase deletes a user's row and writes ledger entries, in one transaction. The
-// ledger stays; it has neither name nor address.
+// Erase deletes a user's row, unless it is newer than the erased record, and
+// writes ledger entries, in one transaction. The ledger stays; it has neither
+// name nor address.
 func (t Table) Erase(r account.Record, entries []account.Entry) error {
-	statements := append([]Statement{{erase, []any{r.UserID}}}, appendTo(r.UserID, entries)...)
+	statements := append([]Statement{{erase, []any{r.UserID, r.Seq}}}, appendTo(r.UserID, entries)...)
 	if _, err := t.DB.Batch(statements); err != nil {
 		return fmt.Errorf("users: erase: %w", err)
 	}
@@ -195,15 +202,8 @@ var First = Cursor{UpdatedAt: "~"}
 // List returns a page of users, newest change first, whose id, name or address
 // holds a text; an empty one is in all. There may be more where the page is full.
 func (t Table) List(after Cursor, text string, limit int) ([]Listed, error) {
-	results, err := t.DB.Batch([]Statement{{list, []any{after.UpdatedAt, after.UserID, text, text, int64(limit)}}})
+	rows, err := t.query(list, after.UpdatedAt, after.UserID, text, text, int64(limit))
 	if err != nil {
-		return nil, fmt.Errorf("users: list: %w", err)
-	}
-	var rows []row
-	if len(results) != 1 {
-		return nil, fmt.Errorf("users: list: %d results for one statement", len(results))
-	}
-	if err := json.Unmarshal(results[0], &rows); err != nil {
 		return nil, fmt.Errorf("users: list: %w", err)
 	}
 	listed := make([]Listed, len(rows))
@@ -218,6 +218,28 @@ func (t Table) List(after Cursor, text string, limit int) ([]Listed, error) {
 		}
 	}
 	return listed, nil
+}
+
+// MaxHashes is how many users one call of Hashes may ask for: each binds a
+// parameter, and D1 takes 100.
+const MaxHashes = 100
+
+// Hashes returns the hashes in the rows of some users.
+func (t Table) Hashes(ids []string) (map[string]string, error) {
+	args := make([]any, len(ids))
+	for i, id := range ids {
+		args[i] = id
+	}
+	sql := `SELECT user_id, hash FROM users WHERE user_id IN (?` + strings.Repeat(`, ?`, len(ids)-1) + `)`
+	rows, err := t.query(sql, args...)
+	if err != nil {
+		return nil, fmt.Errorf("users: hashes: %w", err)
+	}
+	hashes := make(map[string]string, len(rows))
+	for _, r := range rows {
+		hashes[r.UserID] = r.Hash
+	}
+	return hashes, nil
 }
 
 // timestamp is RFC 3339 in UTC with milliseconds, so that text sorts by time.

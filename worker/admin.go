@@ -1,0 +1,183 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"latchkey/durable"
+	"latchkey/internal/account"
+	"latchkey/internal/answer"
+	"latchkey/internal/auth"
+	"latchkey/internal/office"
+	"latchkey/internal/problem"
+	"latchkey/internal/users"
+)
+
+// This file is the admin API, CONTRACT §6: what concerns one user goes to the
+// user's object, the rest to the office.
+
+// officeName is the name of the one object that is nobody's. No user id is so
+// long.
+var officeName = strings.Repeat("office ", auth.MaxIDBytes/len("office ")+1)
+
+// officeRequest is what is asked of the office: one of the two.
+type officeRequest struct {
+	List      *office.Query `json:"list,omitempty"`
+	Reconcile *reconcile    `json:"reconcile,omitempty"`
+}
+
+type reconcile struct {
+	DryRun bool `json:"dry_run"`
+}
+
+const adminUsers = "/api/admin/users"
+
+// findAdmin returns what answers to a path of the admin API, which is not there
+// at all without a token.
+func (f *front) findAdmin(path string) (route, bool) {
+	if f.settings.AdminToken.Reveal() == "" {
+		return route{}, false
+	}
+	switch path {
+	case adminUsers:
+		return route{path, []string{"GET"}, operator((*front).list)}, true
+	case "/api/admin/reconcile":
+		return route{path, []string{"POST"}, operator((*front).reconcile)}, true
+	}
+	rest, ok := strings.CutPrefix(path, adminUsers+"/")
+	encoded, tail, _ := strings.Cut(rest, "/")
+	id, err := url.PathUnescape(encoded)
+	if !ok || err != nil || id == "" || len(id) > auth.MaxIDBytes || !utf8.ValidString(id) {
+		return route{}, false
+	}
+	switch {
+	case tail == "" && !strings.HasSuffix(rest, "/"):
+		return route{adminUsers + "/{id}", []string{"GET", "PATCH", "DELETE"}, operator(one(id))}, true
+	case tail == "ledger":
+		return route{adminUsers + "/{id}/ledger", []string{"GET"}, operator(ledger(id))}, true
+	}
+	return route{}, false
+}
+
+// handler answers a request of an operator or says where to forward it.
+type handler func(*front, request) (*forward, error)
+
+// operator lets only operators through.
+func operator(next handler) func(*front, request) (answer.Answer, *forward, error) {
+	return func(f *front, r request) (answer.Answer, *forward, error) {
+		if f.bad != nil {
+			return answer.Answer{}, nil, f.bad
+		}
+		if err := auth.Operator(r.authorization, f.settings.AdminToken); err != nil {
+			return answer.Answer{}, nil, err
+		}
+		onward, err := next(f, r)
+		return answer.Answer{}, onward, err
+	}
+}
+
+// defaultPage is how much of a list or ledger is sent where a client does not say.
+const (
+	defaultPage       = 50
+	defaultLedgerPage = 100
+	maxLedgerPage     = 1000
+)
+
+func (f *front) list(r request) (*forward, error) {
+	query, err := url.ParseQuery(r.query)
+	if err != nil {
+		return nil, invalid("The query cannot be read.")
+	}
+	limit, err := number(query, "limit", defaultPage, 1, users.MaxPage)
+	if err != nil {
+		return nil, err
+	}
+	q := office.Query{Limit: int(limit), Cursor: query.Get("cursor"), Text: query.Get("q")}
+	return &forward{officeName, "list", officeRequest{List: &q}}, nil
+}
+
+func (f *front) reconcile(r request) (*forward, error) {
+	var what reconcile
+	if err := decode(r.body, &what); err != nil {
+		return nil, err
+	}
+	return &forward{officeName, "reconcile", officeRequest{Reconcile: &what}}, nil
+}
+
+func ledger(id string) handler {
+	return func(_ *front, r request) (*forward, error) {
+		query, err := url.ParseQuery(r.query)
+		if err != nil {
+			return nil, invalid("The query cannot be read.")
+		}
+		limit, err := number(query, "limit", defaultLedgerPage, 1, maxLedgerPage)
+		if err != nil {
+			return nil, err
+		}
+		after, err := number(query, "after", 0, 0, 1<<53)
+		if err != nil {
+			return nil, err
+		}
+		return toUser(id, durable.Request{Want: durable.Ledger, After: after, Limit: int(limit)}), nil
+	}
+}
+
+func one(id string) handler {
+	return func(_ *front, r request) (*forward, error) {
+		switch r.method {
+		case http.MethodDelete:
+			return toUser(id, durable.Request{Want: durable.Erase}), nil
+		case http.MethodPatch:
+			var change durable.Adjustment
+			if err := decode(r.body, &change); err != nil {
+				return nil, err
+			}
+			if change == (durable.Adjustment{}) {
+				return nil, invalid("Nothing to change: give total_limit, remaining_limit or suspended.")
+			}
+			for _, limit := range []*account.Credits{change.TotalLimit, change.RemainingLimit} {
+				if limit != nil && *limit < 0 {
+					return nil, invalid("A limit is a number of credits of 0 or more.")
+				}
+			}
+			return toUser(id, durable.Request{Want: durable.Adjust, Adjustment: change}), nil
+		}
+		return toUser(id, durable.Request{Want: durable.Inspect}), nil
+	}
+}
+
+func toUser(id string, r durable.Request) *forward { return &forward{id, string(r.Want), r} }
+
+func invalid(detail string) error { return problem.New(problem.InvalidRequest, detail) }
+
+// number reads a whole number of a query.
+func number(query url.Values, name string, standard, least, most int64) (int64, error) {
+	if !query.Has(name) {
+		return standard, nil
+	}
+	n, err := strconv.ParseInt(query.Get(name), 10, 64)
+	if err != nil || n < least || n > most {
+		return 0, invalid(name + " is a whole number from " + strconv.FormatInt(least, 10) + " to " + strconv.FormatInt(most, 10) + ".")
+	}
+	return n, nil
+}
+
+// decode reads a JSON object. A field that is not known is refused: a typing
+// error must not pass for a change.
+func decode(body string, into any) error {
+	decoder := json.NewDecoder(strings.NewReader(body))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		p := problem.New(problem.InvalidRequest, "The body is not the JSON object that is wanted here.")
+		p.Cause = err
+		return p
+	}
+	if decoder.More() {
+		return invalid("There is more in the body than one JSON object.")
+	}
+	return nil
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"latchkey/durable"
+	"latchkey/internal/account"
+	"latchkey/internal/office"
+	"latchkey/internal/problem"
+	"latchkey/internal/seal"
+)
+
+const adminToken = "not-a-real-token-not-a-real-token-"
+
+func newAdminFront() (*front, *logged) {
+	f, l := newFront()
+	f.settings.AdminToken = seal.NewSecret(adminToken)
+	return f, l
+}
+
+func TestAdminRequestsAreForwarded(t *testing.T) {
+	credits := func(n int64) *account.Credits { c := account.Credits(n) * account.Credit; return &c }
+	for _, c := range []struct {
+		method, path, query, body string
+		object                    string
+		want                      any
+	}{
+		{"GET", adminUsers, "", "", officeName, officeRequest{List: &office.Query{Limit: 50}}},
+		{"GET", adminUsers, "limit=2&cursor=abc&q=Ada%20L", "", officeName, officeRequest{List: &office.Query{Limit: 2, Cursor: "abc", Text: "Ada L"}}},
+		{"POST", "/api/admin/reconcile", "", `{"dry_run":true}`, officeName, officeRequest{Reconcile: &reconcile{true}}},
+		{"POST", "/api/admin/reconcile", "", `{}`, officeName, officeRequest{Reconcile: &reconcile{}}},
+		{"GET", adminUsers + "/u_42", "", "", "u_42", durable.Request{Want: durable.Inspect}},
+		{"GET", adminUsers + "/a%2Fb%20%D0%B6", "", "", "a/b ж", durable.Request{Want: durable.Inspect}},
+		{"GET", adminUsers + "/u_42/ledger", "", "", "u_42", durable.Request{Want: durable.Ledger, Limit: 100}},
+		{"GET", adminUsers + "/u_42/ledger", "after=7&limit=3", "", "u_42", durable.Request{Want: durable.Ledger, After: 7, Limit: 3}},
+		{"DELETE", adminUsers + "/u_42", "", "", "u_42", durable.Request{Want: durable.Erase}},
+		{"PATCH", adminUsers + "/u_42", "", `{"suspended":false}`, "u_42", durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{Suspended: new(false)}}},
+		{"PATCH", adminUsers + "/u_42", "", `{"total_limit":20,"remaining_limit":0}`, "u_42",
+			durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: credits(20), RemainingLimit: credits(0)}}},
+	} {
+		f, l := newAdminFront()
+		a, onward := f.serve(request{method: c.method, path: c.path, query: c.query, body: c.body, authorization: "Bearer " + adminToken})
+		if onward == nil {
+			t.Errorf("%s %s?%s %s: answered %d %s", c.method, c.path, c.query, c.body, a.Status, a.Body)
+			continue
+		}
+		if got, want := encodeForTest(t, onward.request), encodeForTest(t, c.want); onward.object != c.object || got != want {
+			t.Errorf("%s %s?%s: forwarded %s to %.20q, want %s to %.20q", c.method, c.path, c.query, got, onward.object, want, c.object)
+		}
+		if line := l.one(t); strings.Contains(line.Path, "u_42") || line.User == officeName || line.Outcome != "forwarded" {
+			t.Errorf("logged %s", line)
+		}
+	}
+}
+
+func TestAdminRequestsAreRefused(t *testing.T) {
+	const good = "Bearer " + adminToken
+	user := adminUsers + "/u_42"
+	for _, c := range []struct {
+		name, method, path, query, body, authorization string
+		status                                         int
+		code                                           string
+	}{
+		{"no token", "GET", user, "", "", "", 401, problem.MissingToken},
+		{"a wrong token", "GET", user, "", "", "Bearer " + adminToken + "x", 401, problem.InvalidToken},
+		{"a user's token", "GET", user, "", "", ada(t), 401, problem.InvalidToken},
+		{"a method that is none", "POST", user, "", "", good, 405, problem.MethodNotAllowed},
+		{"PUT reconcile", "PUT", "/api/admin/reconcile", "", "", good, 405, problem.MethodNotAllowed},
+		{"an unknown path", "GET", "/api/admin/nothing", "", "", good, 404, problem.NotFound},
+		{"below a user", "GET", user + "/nothing", "", "", good, 404, problem.NotFound},
+		{"a slash at the end", "GET", user + "/", "", "", good, 404, problem.NotFound},
+		{"no id", "GET", adminUsers + "/", "", "", good, 404, problem.NotFound},
+		{"an id that is too long", "GET", adminUsers + "/" + strings.Repeat("x", 257), "", "", good, 404, problem.NotFound},
+		{"the office", "GET", adminUsers + "/" + strings.ReplaceAll(officeName, " ", "%20"), "", "", good, 404, problem.NotFound},
+		{"an id that is no text", "GET", adminUsers + "/%FF", "", "", good, 404, problem.NotFound},
+		{"a bad escape", "GET", adminUsers + "/%zz", "", "", good, 404, problem.NotFound},
+		{"limit 0", "GET", adminUsers, "limit=0", "", good, 400, problem.InvalidRequest},
+		{"limit 201", "GET", adminUsers, "limit=201", "", good, 400, problem.InvalidRequest},
+		{"a limit in words", "GET", adminUsers, "limit=ten", "", good, 400, problem.InvalidRequest},
+		{"after -1", "GET", user + "/ledger", "after=-1", "", good, 400, problem.InvalidRequest},
+		{"no body", "PATCH", user, "", "", good, 400, problem.InvalidRequest},
+		{"nothing to change", "PATCH", user, "", "{}", good, 400, problem.InvalidRequest},
+		{"an unknown field", "PATCH", user, "", `{"suspend":true}`, good, 400, problem.InvalidRequest},
+		{"a limit in quotes", "PATCH", user, "", `{"total_limit":"20"}`, good, 400, problem.InvalidRequest},
+		{"a limit below 0", "PATCH", user, "", `{"remaining_limit":-1}`, good, 400, problem.InvalidRequest},
+		{"suspended in words", "PATCH", user, "", `{"suspended":"yes"}`, good, 400, problem.InvalidRequest},
+		{"two bodies", "PATCH", user, "", `{"suspended":true}{"suspended":false}`, good, 400, problem.InvalidRequest},
+		{"an array", "POST", "/api/admin/reconcile", "", `[]`, good, 400, problem.InvalidRequest},
+	} {
+		f, l := newAdminFront()
+		a, onward := f.serve(request{method: c.method, path: c.path, query: c.query, body: c.body, authorization: c.authorization})
+		if onward != nil || a.Status != c.status || !strings.Contains(a.Body, `"`+c.code+`"`) {
+			t.Errorf("%s: %d %s, want %d %s", c.name, a.Status, a.Body, c.status, c.code)
+		}
+		if line := l.one(t); line.Outcome != c.code || strings.Contains(line.String(), adminToken) {
+			t.Errorf("%s: logged %s", c.name, line)
+		}
+	}
+}
+
+func TestWithoutATokenThereIsNoAdminAPI(t *testing.T) {
+	for _, path := range []string{adminUsers, adminUsers + "/u_42", adminUsers + "/u_42/ledger", "/api/admin/reconcile"} {
+		for _, method := range []string{"GET", "POST", "OPTIONS"} {
+			f, _ := newFront()
+			if a, _ := f.serve(request{method: method, path: path, authorization: "Bearer "}); a.Status != 404 {
+				t.Errorf("%s %s: %d", method, path, a.Status)
+			}
+		}
+	}
+}
+
+func encodeForTest(t *testing.T, request any) string {
+	t.Helper()
+	encoded, err := json.Marshal(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(encoded)
+}
