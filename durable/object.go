@@ -334,8 +334,8 @@ func (o *Object) update(c change) error {
 	if r := next.Record; r != nil && (o.state.Record == nil || *r != *o.state.Record) {
 		r.Seq++
 		r.UpdatedAt = moment(now)
-		if !o.state.behind() {
-			next.D1.Since, next.D1.Due = now, now.Add(firstRetry)
+		if !o.state.behind() || o.state.Record.Erased { // or a row is only watched
+			next.D1.Since, next.D1.Tries, next.D1.Due = now, 0, now.Add(firstRetry)
 		}
 		if entry != nil {
 			entry.Seq, entry.At, entry.RemainingLimit = r.Seq, r.UpdatedAt, r.RemainingLimit
