@@ -62,6 +62,8 @@ func (t turn) take() (answer.Answer, Outcome, error) {
 		return t.adjust()
 	case Erase:
 		return t.erase()
+	case Sync:
+		return t.sync()
 	}
 	outcome, err := t.ensure()
 	if err != nil {

@@ -86,6 +86,7 @@ const (
 	Owns    Want = "owns"    // whether a key is known here
 	Adjust  Want = "adjust"  // limits, suspension
 	Erase   Want = "erase"   // everything but the ledger
+	Sync    Want = "sync"    // row and ledger written to D1 anew, which has lost them
 	repair  Want = "repair"  // the end of a call that was cut off
 )
 

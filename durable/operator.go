@@ -231,6 +231,21 @@ func (t turn) erase() (answer.Answer, Outcome, error) {
 	return answer.Answer{Status: http.StatusNoContent}.With("Cache-Control", "no-store"), done, nil
 }
 
+// sync has all that this object knows written to D1 again, in the background.
+func (t turn) sync() (answer.Answer, Outcome, error) {
+	if t.snapshot().Record == nil {
+		return answer.Answer{}, "", unknownUser()
+	}
+	err := t.update(func(st *State) *account.Entry {
+		st.D1 = Lag{Since: t.Now(), Due: t.Now().Add(firstRetry)}
+		return nil
+	})
+	if err != nil {
+		return answer.Answer{}, "", err
+	}
+	return answer.JSON(http.StatusAccepted, "application/json", map[string]string{"status": "syncing"}), done, nil
+}
+
 // eraseOutside does at once what the alarm would do: the key goes at OpenRouter,
 // the row in D1.
 func (t turn) eraseOutside(hash string) error {

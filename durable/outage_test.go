@@ -141,3 +141,22 @@ func TestAWriteThatFailsChangesNothing(t *testing.T) {
 		w.report(t, "after storage was mended")
 	})
 }
+
+// TestSyncRebuildsWhatD1Lost: the objects hold all that D1 does.
+func TestSyncRebuildsWhatD1Lost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		w.asked(durable.Me)
+		for range 20 {
+			w.spend(ada, 0.3)
+			w.asked(durable.Me)
+		}
+		w.db.rows, w.db.ledger = map[string][]any{}, map[string]map[int64][]any{}
+		got := w.request(ada, durable.Request{Want: durable.Sync})
+		if w.drain(); got.Status != 202 {
+			t.Errorf("sync answered %d", got.Status)
+		}
+		w.checkRest()
+		w.report(t, "after the rebuild")
+	})
+}

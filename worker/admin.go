@@ -57,6 +57,10 @@ func (f *front) findAdmin(path string) (route, bool) {
 	switch {
 	case tail == "" && !strings.HasSuffix(rest, "/"):
 		return route{adminUsers + "/{id}", []string{"GET", "PATCH", "DELETE"}, operator(one(id))}, true
+	case tail == "sync":
+		return route{adminUsers + "/{id}/sync", []string{"POST"}, operator(func(*front, request) (*forward, error) {
+			return toUser(id, durable.Request{Want: durable.Sync}), nil
+		})}, true
 	case tail == "ledger":
 		return route{adminUsers + "/{id}/ledger", []string{"GET"}, operator(ledger(id))}, true
 	}

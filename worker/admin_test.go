@@ -35,6 +35,7 @@ func TestAdminRequestsAreForwarded(t *testing.T) {
 		{"GET", adminUsers + "/a%2Fb%20%D0%B6", "", "", "a/b ж", durable.Request{Want: durable.Inspect}},
 		{"GET", adminUsers + "/u_42/ledger", "", "", "u_42", durable.Request{Want: durable.Ledger, Limit: 100}},
 		{"GET", adminUsers + "/u_42/ledger", "after=7&limit=3", "", "u_42", durable.Request{Want: durable.Ledger, After: 7, Limit: 3}},
+		{"POST", adminUsers + "/u_42/sync", "", "", "u_42", durable.Request{Want: durable.Sync}},
 		{"DELETE", adminUsers + "/u_42", "", "", "u_42", durable.Request{Want: durable.Erase}},
 		{"PATCH", adminUsers + "/u_42", "", `{"suspended":false}`, "u_42", durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{Suspended: new(false)}}},
 		{"PATCH", adminUsers + "/u_42", "", `{"total_limit":20,"remaining_limit":0}`, "u_42",

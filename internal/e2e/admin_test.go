@@ -171,6 +171,17 @@ func TestAdmin(t *testing.T) {
 		}
 	})
 
+	t.Run("rebuild what D1 lost", func(t *testing.T) {
+		u := newUser(t, w)
+		v := u.provisioned()
+		u.inD1(v, 20*time.Second)
+		w.query(t, "DELETE FROM users WHERE user_id = '"+u.id+"'; DELETE FROM ledger WHERE user_id = '"+u.id+"'")
+		w.admin(t, "POST", u.path()+"/sync", "", 202, nil)
+		if got := kinds(u.inD1(v, 20*time.Second)); got != "provision 1 10" {
+			t.Errorf("the ledger is %s", got)
+		}
+	})
+
 	t.Run("list", func(t *testing.T) {
 		var ids []string
 		for i := range 5 {

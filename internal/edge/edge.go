@@ -126,8 +126,18 @@ func Getenv(name string) string {
 // Bound tells whether there is a binding of that name.
 func Bound(name string) bool { return cloudflare.GetBinding(name).Truthy() }
 
-// Log writes a line.
-func Log(line oplog.Line) { host.Call("log", line.String()) }
+// Log writes a line, and a data point of it where the binding METRICS is there.
+func Log(line oplog.Line) {
+	host.Call("log", line.String())
+	if !Bound("METRICS") {
+		return
+	}
+	point, err := json.Marshal(line.Point())
+	if err != nil {
+		panic(err) // a point is plain data
+	}
+	host.Call("measure", cloudflare.GetBinding("METRICS"), string(point))
+}
 
 // Respond makes a Response of an answer.
 func Respond(a answer.Answer) js.Value {

@@ -181,4 +181,6 @@ const host = {
     `[${Array.from(storage.kv.list({ prefix: "ledger:", startAfter: entryKey(after), limit }), ([, entry]) => entry).join(",")}]`,
 
   log: (line) => console.log(line),
+
+  measure: (dataset, point) => dataset.writeDataPoint(JSON.parse(point)),
 };

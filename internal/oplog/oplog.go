@@ -5,6 +5,7 @@ package oplog
 
 import (
 	"encoding/json"
+	"strings"
 
 	"latchkey/internal/account"
 )
@@ -64,4 +65,39 @@ func (l Line) String() string {
 		return `{"evt":"panic","err":"a log line could not be encoded"}`
 	}
 	return string(encoded)
+}
+
+// Point is a data point for Workers Analytics Engine: one for each operation.
+type Point struct {
+	Indexes []string  `json:"indexes"` // the user
+	Blobs   []string  `json:"blobs"`   // evt, op, outcome, user, path
+	Doubles []float64 `json:"doubles"` // ms, status, remaining_limit, waiting, shared, then ms in GET, POST, PATCH, DELETE, D1
+}
+
+// maxIndexBytes is what Analytics Engine takes.
+const maxIndexBytes = 96
+
+// absent stands for a number that an operation does not have.
+const absent = -1
+
+// Point is the line as a data point.
+func (l Line) Point() Point {
+	p := Point{
+		Indexes: []string{strings.ToValidUTF8(l.User[:min(len(l.User), maxIndexBytes)], "")},
+		Blobs:   []string{l.Evt, l.Op, l.Outcome, l.User, l.Path},
+		Doubles: []float64{float64(l.Millis), float64(l.Status), absent, float64(l.Waiting), float64(max(l.Shared, 1))},
+	}
+	if l.RemainingLimit != nil {
+		p.Doubles[2] = l.RemainingLimit.Float64()
+	}
+	for _, method := range []string{"GET", "POST", "PATCH", "DELETE", "D1"} {
+		spent := float64(absent)
+		for _, call := range l.Calls {
+			if call.Method == method {
+				spent = max(spent, 0) + float64(call.Millis)
+			}
+		}
+		p.Doubles = append(p.Doubles, spent)
+	}
+	return p
 }

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"latchkey/internal/account"
 )
@@ -78,5 +80,26 @@ func TestShortHashIsItsFirstEightDigits(t *testing.T) {
 		if got := ShortHash(hash); got != want {
 			t.Errorf("ShortHash(%q) = %q, want %q", hash, got, want)
 		}
+	}
+}
+
+func TestAPointHasAPlaceForEachFigure(t *testing.T) {
+	remaining := account.Credits(9_400_000_000)
+	line := Line{
+		Evt: Key, User: strings.Repeat("ж", 60), Op: "me", Outcome: "rotated", Status: 200, Millis: 12, RemainingLimit: &remaining, Waiting: 3, Shared: 2,
+		Calls: []Call{{"GET", 200, 4}, {"DELETE", 200, 2}, {"POST", 201, 1}, {"GET", 200, 5}},
+	}
+	p := line.Point()
+	if want := []string{Key, "me", "rotated", line.User, ""}; !slices.Equal(p.Blobs, want) {
+		t.Errorf("blobs %q, want %q", p.Blobs, want)
+	}
+	if want := []float64{12, 200, 9.4, 3, 2, 9, 1, -1, 2, -1}; !slices.Equal(p.Doubles, want) {
+		t.Errorf("doubles %v, want %v", p.Doubles, want)
+	}
+	if index := p.Indexes[0]; len(index) > 96 || !utf8.ValidString(index) {
+		t.Errorf("index %q", index)
+	}
+	if p := (Line{Evt: Request}).Point(); p.Doubles[2] != -1 || p.Doubles[4] != 1 {
+		t.Errorf("doubles of a bare line: %v", p.Doubles)
 	}
 }
