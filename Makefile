@@ -96,8 +96,8 @@ deploy: setup build ## deploy to Cloudflare: see README.md, Deploying
 	@exec worker/deploy.sh
 
 .PHONY: tail
-tail: setup ## follow the log of the deployed Worker, as JSON
-	@exec wrangler tail --format json
+tail: setup ## follow the log of the deployed Worker (USER=u_42 ERRORS=1)
+	@wrangler tail --format json | USER_ID='$(if $(filter command line,$(origin USER)),$(USER))' ERRORS='$(ERRORS)' node worker/tail.mjs
 
 .PHONY: clean
 clean: ## remove what was built and installed; .dev.vars and .wrangler stay

@@ -23,9 +23,9 @@ var mutants = []struct {
 	name  string
 	edits []edit
 }{
-	{"the queue removed", []edit{{"object.go", "o.enqueue(want, who, reply)",
-		"go func() { result, _ := o.fly(&flight{want, who, nil}); reply(result); o.tend() }()"}}},
-	{"answers not shared", []edit{{"object.go", "if f.want == want {", "if false {"}}},
+	{"the queue removed", []edit{{"object.go", "o.enqueue(r, reply)",
+		"go func() { result, _ := o.fly(&flight{Request: r}); reply(result); o.tend() }()"}}},
+	{"answers not shared", []edit{{"object.go", "if f.Want == r.Want && r.Want.Shared() {", "if false {"}}},
 	{"DELETE sent before it is written down", []edit{
 		{"flow.go", "	// The charge is final with this write.", "	if !keep && !spent && !key.Disabled {\n		if err := t.keys.Delete(record.Hash); err != nil {\n			return \"\", err\n		}\n	}\n	// The charge is final with this write."},
 		{"flow.go", "if failed := end(pending.Delete); failed != nil {", "if failed := error(nil); end != nil && failed != nil {"}}},
@@ -36,7 +36,7 @@ var mutants = []struct {
 	{"the numbers of the ledger begun anew", []edit{{"flow.go", "before.UserName, before.Email, before.Seq\n", "before.UserName, before.Email, 0\n"}}},
 	{"a suspended user handed a key", []edit{{"flow.go", "case record.Suspended:", "case false:"}}},
 	{"a suspended user's key left alive", []edit{{"operator.go", "if hash != \"\" && st.Pending == nil {", "if false {"}}},
-	{"an adjustment left out of the ledger", []edit{{"operator.go", "Credits: moved - r.RemainingLimit,", ""}}},
+	{"an adjustment left out of the ledger", []edit{{"operator.go", "Credits: moved - r.RemainingLimit,", "Credits: 0 * (moved - r.RemainingLimit),"}}},
 	{"404 on DELETE taken for an error", []edit{{"../internal/openrouter/openrouter.go", "	if IsGone(err) {\n		return nil\n	}\n", ""}}},
 	{"404 on GET taken for an outage", []edit{{"../internal/openrouter/openrouter.go", "e.Kind = Gone", "e.Kind = Unavailable"}}},
 	{"a POST repeated blindly", []edit{{"flow.go", "	if failed != nil {\n		// Never repeated", "	if failed != nil {\n		key, hash, failed = t.keys.Create(keyName(t.user, op), limit)\n	}\n	if failed != nil {\n		// Never repeated"}}},
@@ -44,8 +44,8 @@ var mutants = []struct {
 	{"the alarm not set again", []edit{{"background.go", "err := o.update(func(*State) *account.Entry { return nil })", "err := error(nil)"}}},
 	{"the alarm thought to be set", []edit{{"object.go", "if string(stored) == o.stored && alarm == nil {", "if string(stored) == o.stored {"}}},
 	{"an unconfirmed DELETE taken for done", []edit{{"flow.go", "if failed := end(pending.Delete); failed != nil {", "if failed := end(pending.Delete); false && failed != nil {"}}},
-	{"D1 thought to be right before it answered", []edit{{"background.go", "if err := table.Save(*st.Record, entries); err != nil {", "if err := table.Save(*st.Record, entries); false && err != nil {"}}},
-	{"D1 brought up with the row alone", []edit{{"background.go", "table.Save(*st.Record, entries)", "table.Save(*st.Record, nil)"}}},
+	{"D1 thought to be right before it answered", []edit{{"background.go", "if err := save(*st.Record, entries); err != nil {", "if err := save(*st.Record, entries); false && err != nil {"}}},
+	{"D1 brought up with the row alone", []edit{{"background.go", "save(*st.Record, entries)", "save(*st.Record, nil)"}}},
 	{"an orphan given up at once", []edit{{"background.go", "if len(hashes) == 0 && !final {", "if len(hashes) == 0 && !final && false {"}}},
 	{"an orphan looked for among younger keys alone", []edit{{"state.go", "orphanMargin = time.Hour", "orphanMargin = -time.Hour"}}},
 	{"an orphan of a dead object forgotten", []edit{{"flow.go", "		st.addChore(Chore{Orphan: st.Pending.Create}, t.Now())\n", ""}}},
@@ -57,7 +57,7 @@ var mutants = []struct {
 	{"a charge left out of the ledger", []edit{{"state.go", "	if spent == 0 {", "	if st.Pending != nil || spent == 0 {"}}},
 	{"a disabled key handed out", []edit{{"flow.go", "	case key.Disabled:\n		return \"\", problem", "	case key.Disabled && spent:\n		return \"\", problem"}}},
 	{"a key kept at the threshold", []edit{{"../internal/quota/quota.go", "left > p.RotateBelow", "left >= p.RotateBelow"}}},
-	{"usage that shows up late not charged", []edit{{"background.go", "return st.charge(key, c.Left)", "return nil"}}},
+	{"usage that shows up late not charged", []edit{{"background.go", "return st.charge(key, c.Left)", "return st.charge(key, key.Left)"}}},
 	{"a settled key left behind", []edit{{"background.go", "		st.Chores[i] = Chore{Delete: c.Settle, Since: c.Since, Due: o.Now().Add(firstRetry)}\n", "		st.Chores = slices.Delete(st.Chores, i, i+1)\n"}}},
 	{"a key to settle carried into the next quota", []edit{{"flow.go", "		if c.Settle != \"\" {", "		if false {\n			_ = c"}}},
 	{"a key settled at once", []edit{{"state.go", " || c.Tries == 0 && c.Settle == \"\"", " || c.Tries == 0"}}},

@@ -1,6 +1,7 @@
 package durable_test
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -8,6 +9,7 @@ import (
 
 	"latchkey/durable"
 	"latchkey/internal/account"
+	"latchkey/internal/seal"
 )
 
 // TestADeletionThatIsRefusedIsTriedOnAndCalledStuckAfterADay: background work
@@ -158,5 +160,27 @@ func TestSyncRebuildsWhatD1Lost(t *testing.T) {
 		}
 		w.checkRest()
 		w.report(t, "after the rebuild")
+	})
+}
+
+// TestARefreshHealsALostEncryptionKey: what was sealed under a key that is gone
+// cannot be handed out, and need not be.
+func TestARefreshHealsALostEncryptionKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		w.asked(durable.Me)
+		other, err := seal.New(bytes.Repeat([]byte{1}, seal.KeySize))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.settings.Sealer = other
+		if got := w.asked(durable.Me); got.Status != 500 || got.Code != "internal" {
+			t.Errorf("got %d %s for a key that cannot be opened", got.Status, got.Code)
+		}
+		if got := w.asked(durable.Refresh); got.Outcome != "rotated" {
+			t.Errorf("the refresh got %d %s", got.Status, got.Code)
+		}
+		w.checkRest()
+		w.report(t, "after the refresh")
 	})
 }
