@@ -38,11 +38,11 @@ func (w *worker) latchkey(t *testing.T, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	secrets := filepath.Join(t.TempDir(), "secrets")
-	if err := os.WriteFile(secrets, []byte("ADMIN_TOKEN="+adminToken+"\nJWT_SECRET_CLOUD="+jwtSecret+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(secrets, []byte("ADMIN_TOKEN="+adminToken+"\nJWT_SECRET_CLOUD="+jwtSecret+"\nOPENROUTER_PROVISIONING_API_KEY="+provisioningKey+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	command := exec.CommandContext(t.Context(), path, append([]string{"--secrets", secrets}, args...)...)
-	command.Env = []string{"LATCHKEY_URL=" + w.URL}
+	command.Env = []string{"LATCHKEY_URL=" + w.URL, "OPENROUTER_BASE_URL=" + w.server.URL + "/api/v1"}
 	return command
 }
 
@@ -159,6 +159,13 @@ func TestCommandLine(t *testing.T) {
 	if v, err := u.check(u.get()); err != nil || *v.RemainingLimit != 5.25 {
 		t.Errorf("after users resume: %v, %v", v.Outcome, err)
 	}
+
+	w.query(t, "DELETE FROM users; DELETE FROM ledger")
+	w.cli(t, 0, "users", "sync", "--from-keys")
+	eventually(t, 30*time.Second, "the row that D1 had lost", func() (string, bool) {
+		rows := w.query(t, "SELECT count(*) AS n FROM users")
+		return fmt.Sprint(rows), rows[0]["n"] == 1.0
+	})
 
 	w.behind.Store(int64(time.Hour))
 	u.operator("POST", "/keys", `{"name":"latchkey:nobody:0123456789abcdef0123456789abcdef","limit":1}`)

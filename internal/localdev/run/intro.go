@@ -95,6 +95,10 @@ a new key at once, whatever is left on the present one:
 
   curl -sw '\n' -X POST -H "Authorization: Bearer $TOKEN" {{.URL}}/api/users/me/openrouter-api-key/refresh
 
+what operators see (go run ./cmd/latchkey --help tells the rest):
+
+  go run ./cmd/latchkey --secrets ` + devVars + ` --url {{.URL}} users ledger demo
+
 whether the settings are whole:
 
   curl -sw '\n' {{.URL}}/healthz

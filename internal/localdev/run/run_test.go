@@ -33,7 +33,7 @@ func TestSecretsAreMadeUpOnceAndKept(t *testing.T) {
 	if !first.wantStandin() {
 		t.Error("the key that was made up does not want the stand-in")
 	}
-	for _, name := range []string{jwtSecret, encryptionKey} {
+	for _, name := range []string{jwtSecret, encryptionKey, adminToken} {
 		if strings.Contains(said.String(), first[name]) {
 			t.Errorf("%s was printed", name)
 		}
@@ -58,6 +58,7 @@ func TestFillKeepsWhatIsThere(t *testing.T) {
 	const text = `# mine
 export JWT_SECRET_CLOUD="0123456789 # 0123456789 0123456789"
 KEY_ENCRYPTION_KEY=
+ADMIN_TOKEN=not-a-real-token-not-a-real-token-
 OPENROUTER_PROVISIONING_API_KEY = sk-or-v1-abc # real
 `
 	filled, set, made := fill(text)

@@ -17,6 +17,7 @@ const devVars = ".dev.vars"
 const (
 	jwtSecret       = "JWT_SECRET_CLOUD"
 	encryptionKey   = "KEY_ENCRYPTION_KEY"
+	adminToken      = "ADMIN_TOKEN"
 	provisioningKey = "OPENROUTER_PROVISIONING_API_KEY"
 	baseURL         = "OPENROUTER_BASE_URL"
 )
@@ -25,14 +26,15 @@ const (
 // other one is taken for a real one.
 const standinPrefix = "sk-or-v1-stand-in-"
 
-// required are the secrets that the Worker cannot do without, and how each is
-// made up locally.
+// required are the secrets that `make run` wants, and how each is made up
+// locally. The Worker could do without ADMIN_TOKEN, and the admin API.
 var required = []struct {
 	name string
 	make func() string
 }{
 	{jwtSecret, random},
 	{encryptionKey, random},
+	{adminToken, random},
 	{provisioningKey, func() string { return standinPrefix + "which-OpenRouter-does-not-know" }},
 }
 
