@@ -1,0 +1,203 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"latchkey/internal/account"
+	"latchkey/internal/openrouter"
+)
+
+// activityDays is how many completed days OpenRouter tells of.
+const activityDays = 30
+
+func (a *app) activityCommand() *cobra.Command {
+	var by, date string
+	activity := &cobra.Command{
+		Use:   "activity",
+		Short: "Show what the OpenRouter account was used for in the last 30 days",
+		Long: `Show what the OpenRouter account was used for in the last 30 completed days (UTC),
+for each endpoint, which is a model at a provider: requests, tokens, cost, and the
+cost day by day, from 30 days ago at the left to yesterday at the right. A dot is
+a day without requests. Today is not in it.`,
+		Example: `  latchkey activity --by day --csv > spend.csv
+  latchkey activity --by model --date 2026-11-20`,
+		Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, ok := activityGroups[by]; !ok {
+				return exit{exitUsage, fmt.Errorf("--by %q is not endpoint, model, day or provider", by)}
+			}
+			today := a.now().UTC().Truncate(24 * time.Hour)
+			from, days := today.AddDate(0, 0, -activityDays), activityDays
+			if date != "" {
+				day, err := time.Parse(time.DateOnly, date)
+				if err != nil {
+					return exit{exitUsage, fmt.Errorf("--date %q is not a day like 2026-11-20", date)}
+				}
+				if day.Before(from) || !day.Before(today) {
+					return exit{exitUsage, fmt.Errorf("--date %s is not one of the last %d completed days (UTC)", date, activityDays)}
+				}
+				from, days = day, 1
+			}
+			account, err := a.account(cmd.Context())
+			if err != nil {
+				return err
+			}
+			rows, err := account.Activity(date)
+			if err != nil {
+				return accountError(err)
+			}
+			return a.showActivity(by, group(rows, by, from, days), days > 1)
+		},
+	}
+	activity.Flags().StringVar(&by, "by", "endpoint", "sum for each `endpoint`, model, day or provider")
+	activity.Flags().StringVar(&date, "date", "", "only this `day` (UTC), as 2026-11-20")
+	_ = activity.RegisterFlagCompletionFunc("by", cobra.FixedCompletions([]string{"endpoint", "model", "day", "provider"}, cobra.ShellCompDirectiveNoFileComp))
+	return activity
+}
+
+// activityGroup is the sum of what belongs together.
+type activityGroup struct {
+	Endpoint         string            `json:"endpoint_id,omitempty"`
+	Model            string            `json:"model,omitempty"`
+	Provider         string            `json:"provider,omitempty"`
+	Day              string            `json:"day,omitempty"`
+	Requests         int64             `json:"requests"`
+	PromptTokens     int64             `json:"prompt_tokens"`
+	CompletionTokens int64             `json:"completion_tokens"`
+	ReasoningTokens  int64             `json:"reasoning_tokens"`
+	Cost             account.Credits   `json:"cost"`
+	Days             []account.Credits `json:"cost_by_day,omitempty"`
+
+	used []bool // whether there were requests that day
+}
+
+// activityGroups says for each --by which columns name a group, and what they
+// are for a row.
+var activityGroups = map[string]struct {
+	header []string
+	of     func(openrouter.ActivityRow) activityGroup
+}{
+	"endpoint": {[]string{"model", "provider", "endpoint"}, func(row openrouter.ActivityRow) activityGroup {
+		return activityGroup{Endpoint: row.Endpoint, Model: row.Model, Provider: row.Provider}
+	}},
+	"model":    {[]string{"model"}, func(row openrouter.ActivityRow) activityGroup { return activityGroup{Model: row.Model} }},
+	"provider": {[]string{"provider"}, func(row openrouter.ActivityRow) activityGroup { return activityGroup{Provider: row.Provider} }},
+	"day":      {[]string{"day"}, func(row openrouter.ActivityRow) activityGroup { return activityGroup{Day: row.Date} }},
+}
+
+// names are the columns that name the group.
+func (g activityGroup) names(by string) []string {
+	switch by {
+	case "endpoint":
+		return []string{g.Model, g.Provider, g.Endpoint}
+	case "model":
+		return []string{g.Model}
+	case "provider":
+		return []string{g.Provider}
+	case "day":
+		return []string{g.Day}
+	}
+	panic("activity: not grouped by " + by)
+}
+
+// group sums the rows of days days from a day on: the days in their order,
+// anything else by what it cost.
+func group(rows []openrouter.ActivityRow, by string, from time.Time, days int) []*activityGroup {
+	sums := map[string]*activityGroup{}
+	groups := []*activityGroup{}
+	for _, row := range rows {
+		g := activityGroups[by].of(row)
+		id := strings.Join(g.names(by), "\x00")
+		sum := sums[id]
+		if sum == nil {
+			sum = &g
+			if by != "day" {
+				sum.Days, sum.used = make([]account.Credits, days), make([]bool, days)
+			}
+			sums[id], groups = sum, append(groups, sum)
+		}
+		sum.Requests += row.Requests
+		sum.PromptTokens += row.PromptTokens
+		sum.CompletionTokens += row.CompletionTokens
+		sum.ReasoningTokens += row.ReasoningTokens
+		sum.Cost += row.Usage.Credits
+		// A row of another day than was asked for counts, but has no place here.
+		if at, err := time.Parse(time.DateOnly, row.Date); err == nil && by != "day" {
+			if day := int(at.Sub(from) / (24 * time.Hour)); day >= 0 && day < days {
+				sum.Days[day] += row.Usage.Credits
+				sum.used[day] = true
+			}
+		}
+	}
+	slices.SortFunc(groups, func(g, h *activityGroup) int {
+		return cmp.Or(cmp.Compare(g.Day, h.Day), cmp.Compare(h.Cost, g.Cost), cmp.Compare(h.Requests, g.Requests), slices.Compare(g.names(by), h.names(by)))
+	})
+	return groups
+}
+
+func (a *app) showActivity(by string, groups []*activityGroup, spark bool) error {
+	header := slices.Concat(activityGroups[by].header, []string{"requests", "prompt", "completion", "reasoning", "cost"})
+	spark = spark && by != "day" && !a.asCSV
+	if spark {
+		header = append(header, "days")
+	}
+	var total activityGroup
+	var rows [][]string
+	numbers := func(g *activityGroup) []string {
+		return []string{strconv.FormatInt(g.Requests, 10), strconv.FormatInt(g.PromptTokens, 10),
+			strconv.FormatInt(g.CompletionTokens, 10), strconv.FormatInt(g.ReasoningTokens, 10), g.Cost.String()}
+	}
+	for _, g := range groups {
+		names := g.names(by)
+		for i, name := range names {
+			names[i] = a.cell(name)
+		}
+		if by == "endpoint" && !a.asCSV {
+			names[2] = short(names[2])
+		}
+		row := append(names, numbers(g)...)
+		if spark {
+			row = append(row, sparkline(g.Days, g.used))
+		}
+		rows = append(rows, row)
+		total.Requests += g.Requests
+		total.PromptTokens += g.PromptTokens
+		total.CompletionTokens += g.CompletionTokens
+		total.ReasoningTokens += g.ReasoningTokens
+		total.Cost += g.Cost
+	}
+	// A program that adds up a column does not want the sum in it.
+	if !a.asCSV && len(groups) > 1 {
+		names := make([]string, len(activityGroups[by].header))
+		names[0] = "total"
+		rows = append(rows, append(names, numbers(&total)...))
+	}
+	return a.show(groups, header, rows)
+}
+
+// sparkline draws one block a day, as high as its part of the highest day.
+func sparkline(days []account.Credits, used []bool) string {
+	blocks := []rune("▁▂▃▄▅▆▇█")
+	top := slices.Max(days)
+	line := make([]rune, len(days))
+	for i, cost := range days {
+		switch {
+		case !used[i]:
+			line[i] = '·'
+		case top <= 0:
+			line[i] = blocks[0] // requests that cost nothing
+		default:
+			// Through float64: the product could leave an int64.
+			level := int(float64(max(cost, 0)) / float64(top) * float64(len(blocks)-1))
+			line[i] = blocks[level]
+		}
+	}
+	return string(line)
+}

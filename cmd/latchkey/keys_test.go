@@ -1,0 +1,343 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"latchkey/internal/openrouter"
+	"latchkey/internal/openrouter/openroutertest"
+)
+
+const provisioningKey = "sk-or-v1-provisioning-not-a-real-one"
+
+// accountFixture is an OpenRouter account, and the command line at work on it.
+type accountFixture struct {
+	*testing.T
+	*openroutertest.Server
+	url string
+	env map[string]string
+
+	mu  sync.Mutex
+	now time.Time // at the stand-in
+}
+
+func (f *accountFixture) clock() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.now
+}
+
+func (f *accountFixture) at(now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now = now
+}
+
+// newAccount starts a stand-in that makes the same keys in every run. wrap may
+// come between it and its clients.
+func newAccount(t *testing.T, wrap func(http.Handler) http.Handler) *accountFixture {
+	t.Helper()
+	f := &accountFixture{T: t, now: testTime}
+	f.Server = openroutertest.New(openroutertest.Options{
+		ProvisioningKey: provisioningKey, Now: f.clock, Rand: rand.NewChaCha8([32]byte{1}), TotalCredits: 25, FloatNoise: true, ExtraFields: true,
+	})
+	var handler http.Handler = f.Server
+	if wrap != nil {
+		handler = wrap(handler)
+	}
+	server := httptest.NewServer(handler)
+	t.Cleanup(func() { f.Server.Close(); server.Close() })
+	f.url = server.URL + "/api/v1"
+	f.env = map[string]string{"OPENROUTER_PROVISIONING_API_KEY": provisioningKey, "OPENROUTER_BASE_URL": f.url}
+	return f
+}
+
+// run runs the command line, and demands the exit code and that no secret is
+// printed.
+func (f *accountFixture) run(code int, args ...string) printed {
+	f.Helper()
+	p := f.runWithKeys(code, args...)
+	f.holdsNoKey(p.String())
+	return p
+}
+
+// runWithKeys is run where a key is meant to be printed.
+func (f *accountFixture) runWithKeys(code int, args ...string) printed {
+	f.Helper()
+	p := latchkey(context.Background(), f.env, args...)
+	p.out = strings.ReplaceAll(p.out, f.url, "URL")
+	p.stderr = strings.ReplaceAll(p.stderr, f.url, "URL")
+	if p.code != code {
+		f.Fatalf("%q: want exit code %d, got %v", args, code, p)
+	}
+	if strings.Contains(p.String(), provisioningKey) {
+		f.Errorf("%q shows the provisioning key: %v", args, p)
+	}
+	return p
+}
+
+func (f *accountFixture) holdsNoKey(text string) {
+	f.Helper()
+	for _, key := range f.Keys() {
+		if strings.Contains(text, key.Secret) {
+			f.Errorf("a key is shown: %s", text)
+		}
+	}
+}
+
+// someKeys makes keys of all sorts, and returns their hashes, oldest first.
+func (f *accountFixture) someKeys() []string {
+	f.Helper()
+	f.at(time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC))
+	f.runWithKeys(0, "keys", "create", "ada@example.org", "--limit", "1", "--reset", "weekly")
+	f.runWithKeys(0, "keys", "create", "Class A: Grace", "--limit", "2.5", "--expires", "2027-01-31")
+	f.at(time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC))
+	f.runWithKeys(0, "keys", "create", "no limit", "--unlimited")
+	f.runWithKeys(0, "keys", "create", "evil\x1b[31m\tname", "--limit", "0.000000001")
+	keys := f.Keys()
+	for i, credits := range []float64{0.9, 0.123456789, 3} {
+		if err := f.Spend(keys[i].Secret, credits); err != nil {
+			f.Fatal(err)
+		}
+	}
+	if err := f.SetDisabled(keys[3].Hash, true); err != nil {
+		f.Fatal(err)
+	}
+	f.at(testTime)
+	return []string{keys[0].Hash, keys[1].Hash, keys[2].Hash, keys[3].Hash}
+}
+
+func TestKeysGolden(t *testing.T) {
+	f := newAccount(t, nil)
+	hashes := f.someKeys()
+	for name, args := range map[string][]string{
+		"keys-list":         {"list"},
+		"keys-list-all":     {"list", "--all"},
+		"keys-list-named":   {"list", "--name", "class"},
+		"keys-list-nothing": {"list", "--name", "nobody"},
+		"keys-show":         {"show", hashes[0][:8]},
+		"keys-show-full":    {"show", hashes[2]},
+		"keys-show-evil":    {"show", hashes[3]},
+	} {
+		for form, flag := range map[string][]string{"": nil, "-json": {"--json"}, "-csv": {"--csv"}} {
+			golden(t, name+form, f.run(0, slices.Concat([]string{"keys"}, args, flag)...).out)
+		}
+	}
+}
+
+func TestKeysChangeGolden(t *testing.T) {
+	for form, flag := range map[string][]string{"": nil, "-json": {"--json"}, "-csv": {"--csv"}} {
+		f := newAccount(t, nil)
+		hashes := f.someKeys()
+		golden(t, "keys-disable"+form, f.run(0, append(flag, "keys", "disable", hashes[0], hashes[1][:6])...).out)
+		golden(t, "keys-enable"+form, f.run(0, append(flag, "keys", "enable", hashes[0])...).out)
+		golden(t, "keys-delete"+form, f.run(0, append(flag, "keys", "delete", "--yes", hashes[1], hashes[1][:6], hashes[3])...).out)
+		keys := f.Keys()
+		if keys[0].Disabled || !keys[1].Deleted || keys[2].Deleted || !keys[3].Deleted {
+			t.Errorf("the keys are %+v", keys)
+		}
+		p := f.runWithKeys(0, append(flag, "keys", "create", "demo", "--limit", "5", "--reset", "monthly", "--expires", "2027-01-31T18:00:00+01:00")...)
+		made := f.Keys()[4]
+		golden(t, "keys-create"+form, strings.ReplaceAll(p.String(), made.Secret, "KEY"))
+		if !strings.Contains(p.out, made.Secret) || made.LimitReset != "monthly" || made.Limit.Credits() != 5 || !made.ExpiresAt.Equal(time.Date(2027, 1, 31, 17, 0, 0, 0, time.UTC)) {
+			t.Errorf("created %+v", made)
+		}
+	}
+}
+
+func TestKeysListReadsEveryPage(t *testing.T) {
+	f := newAccount(t, nil)
+	for range 230 {
+		f.runWithKeys(0, "keys", "create", "k", "--limit", "1")
+	}
+	p := f.run(0, "keys", "list", "--csv")
+	if lines := strings.Count(p.out, "\n"); lines != 231 {
+		t.Errorf("%d lines", lines)
+	}
+}
+
+func TestExitCodesOfTheAccountCommands(t *testing.T) {
+	f := newAccount(t, nil)
+	hashes := f.someKeys()
+	for _, c := range []struct {
+		args []string
+		code int
+	}{
+		{[]string{"keys", "show", "00000000"}, exitNotFound},
+		{[]string{"keys", "show", strings.Repeat("0", 64)}, exitNotFound},
+		{[]string{"keys", "disable", hashes[0], strings.Repeat("0", 64)}, exitNotFound},
+		{[]string{"keys", "show", "xyz"}, exitUsage},
+		{[]string{"keys", "show", ""}, exitUsage},
+		{[]string{"keys", "show", "abc"}, exitUsage},
+		{[]string{"keys", "show", f.Keys()[0].Secret}, exitUsage},
+		{[]string{"keys", "show"}, exitUsage},
+		{[]string{"keys", "bogus"}, exitUsage},
+		{[]string{"keys", "delete", hashes[0]}, exitUsage}, // nobody is there to be asked
+		{[]string{"keys", "create", "x"}, exitUsage},
+		{[]string{"keys", "create", "x", "--limit", "1", "--unlimited"}, exitUsage},
+		{[]string{"keys", "create", " ", "--limit", "1"}, exitUsage},
+		{[]string{"keys", "create", "x", "--limit", "0"}, exitUsage},
+		{[]string{"keys", "create", "x", "--limit", "-1"}, exitUsage},
+		{[]string{"keys", "create", "x", "--limit", "many"}, exitUsage},
+		{[]string{"keys", "create", "x", "--limit", "1", "--reset", "hourly"}, exitUsage},
+		{[]string{"keys", "create", "x", "--limit", "1", "--expires", "tomorrow"}, exitUsage},
+		{[]string{"keys", "create", "x", "--limit", "1", "--expires", "2026-11-22"}, exitUsage},
+		{[]string{"activity", "--by", "moon"}, exitUsage},
+		{[]string{"activity", "--date", "2026-11-22"}, exitUsage},
+		{[]string{"activity", "--date", "20.11."}, exitUsage},
+		{[]string{"credits", "extra"}, exitUsage},
+		{[]string{"credits", "--openrouter", "ftp://x"}, exitUsage},
+		{[]string{"credits", "--openrouter", "http://openrouter.example/api/v1"}, exitUsage},
+		{[]string{"provision"}, exitUsage},
+		{[]string{"provision", "no-such-file.csv", "--limit", "1"}, exitUsage},
+		{[]string{"provision", "--revoke", "no-such-manifest", "--yes"}, exitNotFound},
+	} {
+		f.run(c.code, c.args...)
+	}
+	if len(f.Live()) != 3 || len(f.Keys()) != 4 {
+		t.Errorf("something was changed")
+	}
+
+	f.env["OPENROUTER_PROVISIONING_API_KEY"] = "sk-or-v1-wrong"
+	for _, args := range [][]string{{"keys", "list"}, {"keys", "create", "x", "--limit", "1"}, {"activity"}, {"credits"}, {"keys", "show", hashes[0]}} {
+		f.run(exitRefused, args...)
+	}
+	delete(f.env, "OPENROUTER_PROVISIONING_API_KEY")
+	f.run(exitUsage, "keys", "list")
+}
+
+func TestAnAmbiguousHashIsRefused(t *testing.T) {
+	same := strings.Repeat("ab", 30)
+	f := newAccount(t, func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte(`{"data":[{"hash":"` + same + `0000"},{"hash":"` + same + `1111"}]}`))
+		})
+	})
+	if p := f.run(exitUsage, "keys", "delete", "--yes", same[:8]); !strings.Contains(p.stderr, same+"0000 or "+same+"1111") {
+		t.Error(p)
+	}
+	f.run(0, "keys", "show", same+"00")
+}
+
+func TestCallsAreRepeatedWhereThatDoesNoHarm(t *testing.T) {
+	f := newAccount(t, nil)
+	hashes := f.someKeys()
+	f.ResetCalls()
+	dropped := openroutertest.Fault{Kind: openroutertest.KindDrop, Applied: true}
+	busy := openroutertest.Fault{Kind: openroutertest.KindStatus, Status: http.StatusTooManyRequests, RetryAfter: "1"}
+	f.Fail(openroutertest.OpList, busy, 1)
+	f.run(0, "keys", "list")
+	f.Fail(openroutertest.OpDelete, dropped, 1)
+	f.run(0, "keys", "delete", "--yes", hashes[0])
+	f.Fail(openroutertest.OpCreate, busy, 1)
+	f.runWithKeys(0, "keys", "create", "once", "--limit", "1")
+
+	// A create is not repeated: the key may be there.
+	f.Fail(openroutertest.OpCreate, dropped, 1)
+	p := f.run(exitUnavailable, "keys", "create", "lost", "--limit", "1")
+	if !strings.Contains(p.stderr, `a key "lost" may have been created`) {
+		t.Error(p)
+	}
+	counts := map[string]int{}
+	for _, key := range f.Keys() {
+		counts[key.Name]++
+	}
+	if counts["once"] != 1 || counts["lost"] != 1 || f.Calls()[openroutertest.OpCreate] != 3 {
+		t.Errorf("%v", f.Keys())
+	}
+
+	// A long Retry-After is for a person to decide about.
+	busy.RetryAfter = "300"
+	f.Fail(openroutertest.OpCredits, busy, 1)
+	f.run(exitUnavailable, "credits")
+}
+
+func TestAllWorkersWaitWhereOneIsToldTo(t *testing.T) {
+	var said []string
+	p := &patience{ctx: t.Context(), tries: 3, longest: time.Hour, notice: func(text string) { said = append(said, text) }}
+	began := time.Now()
+	done := make(chan error)
+	go func() { done <- p.wait(&openrouter.Error{RetryAfter: 2 * time.Second}, 1) }()
+	for time.Since(began) < time.Second {
+		p.mu.Lock()
+		told := !p.until.IsZero()
+		p.mu.Unlock()
+		if told {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if err := p.hold(); err != nil || time.Since(began) < 2*time.Second {
+		t.Errorf("held for %v, %v", time.Since(began), err)
+	}
+	if err := <-done; err != nil || len(said) != 1 {
+		t.Errorf("%v, said %q", err, said)
+	}
+	if p.wait(&openrouter.Error{}, 3) == nil || p.wait(&openrouter.Error{RetryAfter: 2 * time.Hour}, 1) == nil {
+		t.Error("no end to patience")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	p.ctx = ctx
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if err := p.wait(&openrouter.Error{RetryAfter: time.Minute}, 1); err == nil {
+		t.Error("an interruption does not end a wait")
+	}
+}
+
+func TestActivityAndCreditsGolden(t *testing.T) {
+	f := newAccount(t, nil)
+	f.runWithKeys(0, "keys", "create", "k", "--unlimited")
+	key := f.Keys()[0]
+	// Some weeks of use of three endpoints of two models.
+	random := rand.New(rand.NewPCG(1, 2))
+	for day := -31; day <= 0; day++ {
+		f.at(testTime.AddDate(0, 0, day))
+		for _, e := range []struct {
+			model, provider string
+			cost            float64
+			chance          int
+		}{{"anthropic/claude-sonnet-4.5", "Anthropic", 0.25, 8}, {"anthropic/claude-sonnet-4.5", "Amazon Bedrock", 0.26, 3}, {"openai/gpt-4o-mini", "OpenAI", 0.0005, 10}, {"free/model", "Free", 0, 2}} {
+			for range random.IntN(4) {
+				if random.IntN(10) < e.chance {
+					f.spend(key.Hash, e.cost, e.model, e.provider)
+				}
+			}
+		}
+	}
+	f.at(testTime)
+	for name, args := range map[string][]string{
+		"activity":          {"activity"},
+		"activity-model":    {"activity", "--by", "model"},
+		"activity-provider": {"activity", "--by", "provider"},
+		"activity-day":      {"activity", "--by", "day"},
+		"activity-date":     {"activity", "--date", "2026-11-20"},
+		"activity-empty":    {"activity", "--date", "2026-10-23", "--by", "model"},
+		"credits":           {"credits"},
+	} {
+		for form, flag := range map[string][]string{"": nil, "-json": {"--json"}, "-csv": {"--csv"}} {
+			golden(t, name+form, f.run(0, append(args, flag...)...).out)
+		}
+	}
+}
+
+// spend charges a key through the stand-in's control surface.
+func (f *accountFixture) spend(hash string, credits float64, model, provider string) {
+	f.Helper()
+	body := strings.NewReader(fmt.Sprintf(`{"hash":%q,"credits":%v,"model":%q,"provider_name":%q}`, hash, credits, model, provider))
+	response, err := http.Post(strings.TrimSuffix(f.url, "/api/v1")+"/_control/spend", "application/json", body)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= 300 {
+		f.Fatalf("spend: %s", response.Status)
+	}
+}

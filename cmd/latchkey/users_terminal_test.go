@@ -1,0 +1,106 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/term"
+)
+
+// terminal returns both ends of a new terminal: what people type into and look
+// at, and what a program has.
+func terminal(t *testing.T) (people, program *os.File) {
+	t.Helper()
+	people, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip("there are no terminals here:", err)
+	}
+	t.Cleanup(func() { people.Close() })
+	var number, unlock uint32
+	for request, value := range map[uintptr]*uint32{syscall.TIOCGPTN: &number, syscall.TIOCSPTLCK: &unlock} {
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, people.Fd(), request, uintptr(unsafe.Pointer(value))); errno != 0 {
+			t.Skip("there are no terminals here:", errno)
+		}
+	}
+	program, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip("there are no terminals here:", err)
+	}
+	t.Cleanup(func() { program.Close() })
+	if _, err := term.MakeRaw(int(program.Fd())); err != nil { // no echo, no \r
+		t.Fatal(err)
+	}
+	return people, program
+}
+
+// onTerminal runs the command line on a terminal and returns what it printed
+// there.
+func onTerminal(t *testing.T, env map[string]string, typed string, args ...string) (code int, shown string) {
+	t.Helper()
+	people, program := terminal(t)
+	if _, err := people.WriteString(typed); err != nil {
+		t.Fatal(err)
+	}
+	a := newApp(program, program, func(name string) string { return env[name] })
+	a.now = func() time.Time { return testTime }
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(program)
+	err := root.ExecuteContext(t.Context())
+	fmt.Fprint(program, "<end>")
+	for buffer := make([]byte, 4096); !strings.Contains(shown, "<end>"); {
+		n, err := people.Read(buffer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown += string(buffer[:n])
+	}
+	return exitCode(err), shown
+}
+
+func TestColoursOnATerminalAlone(t *testing.T) {
+	f := newFakeAdmin(t)
+	coloured := red + "suspended\x1b[0m"
+	for _, c := range []struct {
+		args    string
+		noColor string
+		want    bool
+	}{
+		{"users list", "", true}, {"users list", "1", false}, {"users list --json", "", false}, {"users list --csv", "", false}, {"users suspend u_42", "", true},
+	} {
+		env := f.env()
+		env["NO_COLOR"] = c.noColor
+		code, shown := onTerminal(t, env, "", strings.Fields(c.args)...)
+		if code != exitOK || strings.Contains(shown, coloured) != c.want {
+			t.Errorf("%+v: exit code %d\n%q", c, code, shown)
+		}
+		if strings.Contains(shown, "Eve\x1b") && !strings.Contains(c.args, "--csv") {
+			t.Errorf("%+v: a name reached the terminal as it is: %q", c, shown)
+		}
+	}
+	// Colours take no room in the table.
+	_, plain := onTerminal(t, map[string]string{"ADMIN_TOKEN": adminToken, "LATCHKEY_URL": f.URL, "NO_COLOR": "1"}, "", "users", "list")
+	_, shown := onTerminal(t, f.env(), "", "users", "list")
+	if strings.NewReplacer(red, "", "\x1b[0m", "").Replace(shown) != plain {
+		t.Errorf("got\n%s\nwant\n%s", shown, plain)
+	}
+}
+
+func TestErasingAsksOnATerminal(t *testing.T) {
+	f := newFakeAdmin(t)
+	code, shown := onTerminal(t, f.env(), "no\n", "users", "erase", "u_42")
+	if code != exitFailed || !strings.Contains(shown, "Erase this user for good?") || len(f.asked()) != 0 {
+		t.Errorf("exit code %d, asked %q\n%s", code, f.asked(), shown)
+	}
+	code, shown = onTerminal(t, f.env(), "yes\n", "users", "erase", "u_42")
+	if code != exitOK || !strings.Contains(shown, "erased") || len(f.asked()) != 1 {
+		t.Errorf("exit code %d, asked %q\n%s", code, f.asked(), shown)
+	}
+}

@@ -1,0 +1,308 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// minInterval keeps a slip of the finger from flooding the user's object.
+const minInterval = 100 * time.Millisecond
+
+func (a *app) usersWatchCommand() *cobra.Command {
+	var interval time.Duration
+	command := &cobra.Command{
+		Use:                   "watch ID [--interval 2s]",
+		DisableFlagsInUseLine: true, // Use has them
+		Short:                 "Show what happens to a user, as it happens",
+		Long: `Show what happens to a user, as it happens: new ledger entries, changes of the
+record, work that begins, fails or is done, D1 falling behind and catching up.
+One line each, until Ctrl-C.
+
+The state is asked for every --interval: what begins and ends in between is seen
+by what it leaves in the ledger. An outage is told, and waited out. Every time
+writes a line to the log of the latchkey.
+
+With --json every line is an object with at, user_id, event, text, and in data
+the entry, record, work or state of D1 that it is about.`,
+		Example: `  latchkey users watch u_42
+  latchkey users watch u_42 --interval 500ms --json | jq -c 'select(.event == "ledger").data'`,
+		Args: ids(false), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(command *cobra.Command, args []string) error {
+			if interval < minInterval {
+				return exit{exitUsage, fmt.Errorf("--interval is at least %v", minInterval)}
+			}
+			api, err := a.admin()
+			if err != nil {
+				return err
+			}
+			ctx, ticker := command.Context(), time.NewTicker(interval)
+			defer ticker.Stop()
+			return a.watch(ctx, api, args[0], func() bool {
+				select {
+				case <-ctx.Done():
+					return false
+				case <-ticker.C:
+					return true
+				}
+			})
+		},
+	}
+	command.Flags().DurationVar(&interval, "interval", 2*time.Second, "how often to look")
+	return command
+}
+
+// watchEvent is one line of a watch.
+type watchEvent struct {
+	At     string `json:"at"`
+	UserID string `json:"user_id"`
+	Event  string `json:"event"`
+	Text   string `json:"text"`
+	Data   any    `json:"data"`
+}
+
+// The events of a watch.
+const (
+	seenState       = "state"       // what there is at first, or again after there was no such user
+	seenLedger      = "ledger"      // a new entry
+	seenRecord      = "record"      // a change of the record
+	seenPending     = "pending"     // work that holds up the user's key
+	seenBackground  = "background"  // work that holds up nobody
+	seenD1          = "d1"          // D1 fell behind, or caught up
+	seenGone        = "gone"        // there is no such user any more
+	seenUnreachable = "unreachable" // the latchkey is
+	seenReachable   = "reachable"   // it is again
+)
+
+// watcher is what a watch knows of the user.
+type watcher struct {
+	*app
+	api  adminClient
+	id   string
+	csv  *csv.Writer
+	last *adminState // nil: there is no such user now
+	seq  int64       // ledger entries up to here were shown, or are older than the watch
+	lost bool        // the latchkey could not be reached the last time
+}
+
+// watch looks at a user at once, and again whenever wait returns true, which
+// says that it is time; false ends it.
+func (a *app) watch(ctx context.Context, api adminClient, id string, wait func() bool) error {
+	w := &watcher{app: a, api: api, id: id}
+	if a.asCSV {
+		w.csv = csv.NewWriter(a.out)
+		if err := w.csv.Write([]string{"at", "user_id", "event", "text"}); err != nil {
+			return err
+		}
+	}
+	state, err := api.user(ctx, id)
+	if err != nil {
+		return ended(ctx, err)
+	}
+	// Whatever the ledger holds beyond this is news, even if D1 is behind.
+	w.last, w.seq = &state, state.Record.Seq
+	if err := w.tell(seenState, state.String(), state); err != nil {
+		return err
+	}
+	for wait() {
+		if err := w.look(ctx); err != nil {
+			return ended(ctx, err)
+		}
+	}
+	return nil
+}
+
+// ended makes Ctrl-C what it is here: the regular end.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// look asks once and tells what is new. Nothing counts as told before both
+// answers are there.
+func (w *watcher) look(ctx context.Context) error {
+	state, err := w.api.user(ctx, w.id)
+	if exitCode(err) == exitNotFound {
+		return w.gone()
+	}
+	var entries []adminEntry
+	if err == nil {
+		if state.Record.Seq > 0 && state.Record.Seq < w.seq {
+			w.seq = 0 // the user was erased and began anew in between
+		}
+		entries, err = w.api.ledger(ctx, w.id, w.seq)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case exitCode(err) == exitUnavailable && w.lost:
+		return nil
+	case exitCode(err) == exitUnavailable:
+		w.lost = true
+		return w.tell(seenUnreachable, err.Error(), nil)
+	case err != nil:
+		return err
+	}
+	if w.lost {
+		w.lost = false
+		if err := w.tell(seenReachable, "answers again", nil); err != nil {
+			return err
+		}
+	}
+	return w.news(state, entries)
+}
+
+func (w *watcher) gone() error {
+	w.lost = false
+	if w.last == nil {
+		return nil
+	}
+	w.last = nil
+	return w.tell(seenGone, "no such user any more", nil)
+}
+
+// news tells what is new, the ledger first: it says why the record changed.
+func (w *watcher) news(state adminState, entries []adminEntry) error {
+	var failed []error
+	tell := func(event, text string, data any) { failed = append(failed, w.tell(event, text, data)) }
+	for _, e := range entries {
+		tell(seenLedger, e.String(), e)
+		w.seq = max(w.seq, e.Seq)
+	}
+	last := w.last
+	if w.last = &state; last == nil {
+		tell(seenState, state.String(), state)
+		return errors.Join(failed...)
+	}
+	if changes := recordChanges(last.Record, state.Record); len(changes) > 0 {
+		tell(seenRecord, strings.Join(changes, ", "), state.Record)
+	}
+	// A creation whose outcome nobody knows is over without being done.
+	jobChanges(pendingJobs(last), pendingJobs(&state), "over", func(text string, job adminJob) { tell(seenPending, text, job) })
+	jobChanges(last.Background, state.Background, "done", func(text string, job adminJob) { tell(seenBackground, text, job) })
+	if was, is := last.D1, state.D1; was.Behind != is.Behind || is.Behind && was.Tries != is.Tries {
+		tell(seenD1, is.String(), is)
+	}
+	return errors.Join(failed...)
+}
+
+// tell prints one event.
+func (w *watcher) tell(event, text string, data any) error {
+	at := w.now().UTC().Format(time.RFC3339)
+	switch {
+	case w.asJSON:
+		encoder := json.NewEncoder(w.out)
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(watchEvent{at, w.id, event, text, data})
+	case w.asCSV:
+		err := w.csv.Write([]string{at, w.id, event, text})
+		w.csv.Flush() // whoever reads it wants it now
+		return errors.Join(err, w.csv.Error())
+	}
+	line := printable(text)
+	if record, ok := data.(adminRecord); ok && record.Suspended || event == seenUnreachable || event == seenGone {
+		line = w.paint(red, line)
+	}
+	_, err := fmt.Fprintf(w.out, "%s  %-11s  %s\n", at, event, line)
+	return err
+}
+
+// String sums the state up.
+func (s adminState) String() string {
+	r := s.Record
+	parts := []string{
+		fmt.Sprintf("total_limit %s, remaining_limit %s, usage_limit %s, seq %d", r.TotalLimit, r.RemainingLimit, r.UsageLimit, r.Seq), keyNamed(r.Hash),
+	}
+	if r.Suspended {
+		parts = append(parts, "suspended")
+	}
+	for _, job := range slices.Concat(pendingJobs(&s), s.Background) {
+		parts = append(parts, job.String())
+	}
+	if s.D1.Behind {
+		parts = append(parts, "D1 "+s.D1.String())
+	}
+	return strings.Join(parts, "; ")
+}
+
+// String says what an entry records.
+func (e adminEntry) String() string {
+	return fmt.Sprintf("#%d %s %s, remaining_limit %s, %s", e.Seq, e.Kind, e.Credits, e.RemainingLimit, keyNamed(e.Hash))
+}
+
+func keyNamed(hash string) string {
+	if hash == "" {
+		return "no key"
+	}
+	return "key " + short(hash)
+}
+
+// recordChanges says what of a record changed, by the names of its fields. That
+// only seq and updated_at did is not worth a line.
+func recordChanges(was, is adminRecord) []string {
+	var changes []string
+	if was.Suspended != is.Suspended {
+		changes = append(changes, map[bool]string{true: "suspended", false: "resumed"}[is.Suspended])
+	}
+	for _, field := range []struct{ name, was, is string }{
+		{"user_name", was.UserName, is.UserName},
+		{"email", was.Email, is.Email},
+		{"hash", short(was.Hash), short(is.Hash)},
+		{"key", was.Key, is.Key},
+		{"total_limit", was.TotalLimit.String(), is.TotalLimit.String()},
+		{"remaining_limit", was.RemainingLimit.String(), is.RemainingLimit.String()},
+		{"usage_limit", was.UsageLimit.String(), is.UsageLimit.String()},
+		{"created_at", was.CreatedAt, is.CreatedAt},
+	} {
+		if field.was != field.is {
+			changes = append(changes, fmt.Sprintf("%s %s -> %s", field.name, orNone(field.was), orNone(field.is)))
+		}
+	}
+	return changes
+}
+
+func orNone(text string) string {
+	if text == "" {
+		return "(none)"
+	}
+	return text
+}
+
+func pendingJobs(s *adminState) []adminJob {
+	if s.Pending == nil {
+		return nil
+	}
+	return []adminJob{*s.Pending}
+}
+
+// jobChanges tells which jobs have ended, which have failed again, and which are
+// new.
+func jobChanges(was, is []adminJob, end string, tell func(text string, job adminJob)) {
+	for _, job := range was {
+		if !slices.ContainsFunc(is, job.same) {
+			tell(job.String()+": "+end, job)
+		}
+	}
+	for _, job := range is {
+		switch i := slices.IndexFunc(was, job.same); {
+		case i < 0:
+			tell(fmt.Sprintf("%s: begun%s", job, tried(job.Tries, job.Due)), job)
+		case was[i].Tries != job.Tries:
+			tell(fmt.Sprintf("%s: still there%s", job, tried(job.Tries, job.Due)), job)
+		}
+	}
+}
+
+// same tells whether both are the same piece of work.
+func (j adminJob) same(other adminJob) bool {
+	return j.Delete == other.Delete && j.Create == other.Create && j.Orphan == other.Orphan && j.Settle == other.Settle
+}
