@@ -20,7 +20,7 @@ import (
 // Outcome says what became of the user's key.
 type Outcome string
 
-// The outcomes of CONTRACT §1, and that of what an operator or the alarm asked for.
+// The outcomes that a client is told, and that of what an operator or the alarm asked for.
 const (
 	Provisioned Outcome = "provisioned"
 	Kept        Outcome = "kept"
@@ -76,8 +76,8 @@ func (t turn) take() (answer.Answer, Outcome, error) {
 	return answer.JSON(http.StatusOK, "application/json", body), outcome, nil
 }
 
-// ensure makes sure that the user has a working key, by the flow of CONTRACT
-// §3, and says how.
+// ensure makes sure that the user has a working key, and says how. README.md has
+// the flow as a table.
 func (t turn) ensure() (Outcome, error) {
 	st, policy := t.snapshot(), t.Settings.Policy
 	record := st.user()
@@ -367,7 +367,7 @@ func (t turn) create(kind account.Kind) (Outcome, error) {
 // answer was lost.
 func keyName(user, op string) string { return "latchkey:" + user + ":" + op }
 
-// view is the body of an answer, CONTRACT §1.
+// view is the body of an answer that carries a key.
 type view struct {
 	ID             string          `json:"id"`
 	UserName       string          `json:"user_name"`

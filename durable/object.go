@@ -8,7 +8,7 @@
 // not be finished is taken up by the alarm until it is.
 //
 // The package knows nothing of JavaScript. It has no timers, and holds its lock
-// across no call: see DESIGN §4, rule 3.
+// across no call: package edge says why.
 package durable
 
 import (

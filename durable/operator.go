@@ -10,7 +10,8 @@ import (
 	"latchkey/internal/problem"
 )
 
-// This file is what an operator asks of a user's object, CONTRACT §6.
+// This file is what an operator asks of a user's object: docs/operations.md has
+// the API.
 
 // Adjustment is what an operator changes; nil leaves a thing as it is.
 type Adjustment struct {

@@ -25,7 +25,7 @@ func (w *world) state(user string) durable.State {
 	return st
 }
 
-// checkRest checks, once all is at rest, what must always hold (CONTRACT §3).
+// checkRest checks, once all is at rest, what must always hold.
 func (w *world) checkRest() {
 	for user, h := range w.homes {
 		if h.state == "" {
@@ -347,7 +347,7 @@ func opsOf(w *world) []string {
 }
 
 // TestEachScenarioMakesTheCallsOfTheContract: without faults, with one tab and
-// with many, exactly the calls of CONTRACT §3 are sent, in that order.
+// with many, exactly the calls that README.md tells are sent, in that order.
 func TestEachScenarioMakesTheCallsOfTheContract(t *testing.T) {
 	for _, s := range scenarios {
 		for _, tabs := range []int{1, 3, 100} {

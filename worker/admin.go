@@ -17,7 +17,7 @@ import (
 	"latchkey/internal/users"
 )
 
-// This file is the admin API, CONTRACT §6: what concerns one user goes to the
+// This file is the admin API, docs/operations.md: what concerns one user goes to the
 // user's object, the rest to the office.
 
 // officeName is the name of the one object that is nobody's. No user id is so

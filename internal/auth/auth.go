@@ -1,5 +1,5 @@
 // Package auth turns a bearer token into an [Identity]: a JSON Web Token with
-// an HMAC signature (HS256, HS384 or HS512), as CONTRACT §2 has it. Nothing of
+// an HMAC signature (HS256, HS384 or HS512). Nothing of
 // a token counts before its signature was verified.
 package auth
 

@@ -4,12 +4,24 @@
 // imports syscall/js: promises, fetch, D1, storage, requests and responses.
 // edge.mjs is its other half.
 //
-// One Go program serves every request and every object of an isolate. What
-// keeps that safe is told in DESIGN §4: a goroutine that waits is woken by its
-// own promise and so goes on in its own object's I/O context; whatever crosses
-// is a string or a number wherever it can be; and a promise is waited for
-// through one registered function and a table, since a js.Func for each would
-// never be released.
+// One Go program serves every request and every object of an isolate. These
+// rules keep that safe; each was seen to break when it was not kept:
+//
+//   - The program boots synchronously, inside a handler or constructor, and no
+//     request waits for the boot of another.
+//   - The Worker's call into Go is synchronous and leaves nothing of a request
+//     in Go when its client goes away.
+//   - In an object a goroutine may wait, for a promise of its own: that wakes it
+//     in its own object's I/O context. So nothing may wake one user's code from
+//     another's: no Go timers, and no lock, channel or sync.Once that users share
+//     across a wait. Deadlines are JavaScript's.
+//   - A promise is waited for through one registered function and a table. A
+//     js.Func for each would never be released.
+//   - Nothing that grows with requests or users stays in Go. What an object that
+//     was reset left waiting is ended when the runtime collects it.
+//   - If the program ends all the same, what is in flight fails and the next call
+//     boots another; it starts from storage.
+//   - What crosses is a string or a number wherever it can be.
 package edge
 
 import (

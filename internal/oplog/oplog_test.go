@@ -48,7 +48,7 @@ func TestALineIsGolden(t *testing.T) {
 	}
 }
 
-// CONTRACT §8 names these.
+// README.md, Reading the log, names these.
 func TestTheContractsFieldNamesAreThere(t *testing.T) {
 	names := map[string]bool{}
 	for field := range reflect.TypeFor[Line]().Fields() {
