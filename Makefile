@@ -89,7 +89,7 @@ dry-run: setup build ## bundle the Worker as a deployment would, without one
 
 .PHONY: e2e
 e2e: setup build ## walk the whole contract on workerd
-	cd internal/e2e && go test -tags e2e -count=1 -timeout 30m .
+	cd internal/e2e && go test -tags e2e -count=1 -timeout 30m
 
 .PHONY: deploy
 deploy: setup build ## deploy to Cloudflare: see README.md, Deploying

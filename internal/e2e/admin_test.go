@@ -245,6 +245,17 @@ func TestAdmin(t *testing.T) {
 		if report.DryRun || report.Deleted != orphans || len(w.openrouter.Live()) != before-orphans {
 			t.Errorf("reported %+v; %d keys live, %d did", report, len(w.openrouter.Live()), before)
 		}
+
+		// And once a day, by itself.
+		w.behind.Store(int64(time.Hour))
+		u.operator("POST", "/keys", `{"name":"latchkey:`+u.id+`:`+op+`","limit":1}`)
+		w.behind.Store(0)
+		if a := w.ask(t, "GET", "/cdn-cgi/handler/scheduled", nil); a.status != 200 {
+			t.Errorf("the cron trigger: %v", a)
+		}
+		eventually(t, 20*time.Second, "the daily reconciliation", func() (string, bool) {
+			return fmt.Sprint(len(w.openrouter.Live())), len(w.openrouter.Live()) == before-orphans
+		})
 		u.expect(u.get(), "kept", 10, 1)
 		if w.openrouter.Deleted(v.Hash) {
 			t.Error("a key that a record owns was deleted")

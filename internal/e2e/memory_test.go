@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -66,7 +67,7 @@ func TestMemoryIsFlat(t *testing.T) {
 	}
 	ask(*more)
 	after := w.memory()
-	t.Logf("after %d requests the program has %.1f MB, after %d more %.1f MB", warm, before/1e6, *more, after/1e6)
+	fmt.Printf("e2e: after %d requests the program has %.1f MB, after %d more %.1f MB\n", warm, before/1e6, *more, after/1e6)
 	if after > before+tolerance {
 		t.Error("that is more than before")
 	}
