@@ -69,6 +69,9 @@ func (o *Object) next() (job, bool) {
 	if lag := o.state.D1; o.state.behind() && (lag.Tries == 0 || !lag.Due.After(now)) {
 		return job{d1: true}, true
 	}
+	if p := o.state.Pending; p != nil && p.Create != "" {
+		return job{}, false // on the way to an answer only the POST is sent
+	}
 	for _, c := range o.state.Chores {
 		if c.ready(now) {
 			return job{chore: c}, true
@@ -214,8 +217,12 @@ func (o *Object) project(table users.Table) (change, error) {
 	}
 	// A write that was given up may still arrive and bring an erased row back.
 	again := st.Record.Erased && o.Now().Sub(st.Record.UpdatedAt) < writeGrace
+	before := st.D1.Seq
 	return func(st *State) *account.Entry {
-		if again {
+		if st.D1.Seq != before {
+			return nil // all is to be written anew
+		}
+		if again && st.Record.Erased {
 			st.D1.Tries, st.D1.Due = st.D1.Tries+1, o.Now().Add(writeGrace)
 			return nil
 		}

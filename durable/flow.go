@@ -117,8 +117,12 @@ func (t turn) adopt() error {
 	}
 	// Dying before this write leaves it to the next request to look again.
 	return t.update(func(st *State) *account.Entry {
-		if st.Record == nil && st.Pending == nil { // nobody was faster
-			st.Record, st.D1.Seq = &record, record.Seq
+		if st.Record != nil || st.Pending != nil {
+			return nil // somebody was faster
+		}
+		st.Record, st.D1.Seq = &record, record.Seq
+		if record.Key == "" && record.Hash != "" { // the object was lost while it deleted the key
+			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.Now().Add(firstRetry)}
 		}
 		return nil
 	})
@@ -138,6 +142,7 @@ func (t turn) giveUpCreation() error {
 	}
 	return t.update(func(st *State) *account.Entry {
 		st.addChore(Chore{Orphan: st.Pending.Create}, t.Now())
+		st.Chores[len(st.Chores)-1].Since = st.Pending.Since // however long ago: its key is as old
 		st.Pending = nil
 		return nil
 	})
@@ -306,6 +311,9 @@ func (t turn) retire(st *State) {
 // create makes a key: the first one, the next one, or the first of a new quota.
 // The old one is gone by now; only in a renewal it is deleted afterwards.
 func (t turn) create(kind account.Kind) (Outcome, error) {
+	if len(t.snapshot().Chores) >= maxChores {
+		return "", unavailable("OpenRouter has failed too often of late.", 0, errors.New("durable: too many keys are still to be got rid of"))
+	}
 	policy, op := t.Settings.Policy, t.NewOp()
 	limit := policy.NewKeyLimit(policy.TotalLimit)
 	// Dying after this write leaves a key that may exist and that nobody can use:

@@ -127,7 +127,7 @@ func (o *Object) Ask(r Request, reply func(answer.Answer)) {
 		go o.look(r, reply)
 		return
 	}
-	if o.waiting >= MaxWaiting {
+	if o.waiting >= MaxWaiting && r.Want.Shared() { // an operator is never kept out
 		o.mu.Unlock()
 		p := problem.New(problem.Overloaded, "Too many requests of this user are waiting.")
 		p.RetryAfter = time.Second

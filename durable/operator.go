@@ -150,7 +150,8 @@ func (t turn) adjustLimits() error {
 	if t.Adjustment.TotalLimit == nil && t.Adjustment.RemainingLimit == nil {
 		return nil
 	}
-	return t.update(func(st *State) *account.Entry {
+	tooMuch := false
+	err := t.update(func(st *State) *account.Entry {
 		r, before := st.Record, *st.Record
 		if total := t.Adjustment.TotalLimit; total != nil {
 			r.TotalLimit = *total
@@ -160,6 +161,9 @@ func (t turn) adjustLimits() error {
 		if remaining := t.Adjustment.RemainingLimit; remaining != nil {
 			r.RemainingLimit = *remaining
 		}
+		if tooMuch = max(r.RemainingLimit, -r.RemainingLimit) > account.MaxCredits; tooMuch {
+			*r = before // it could not be read back
+		}
 		if *r == before {
 			return nil
 		}
@@ -167,6 +171,10 @@ func (t turn) adjustLimits() error {
 		// less what the ledger took.
 		return &account.Entry{Kind: account.Adjust, Credits: moved - r.RemainingLimit, Hash: r.Hash}
 	})
+	if tooMuch {
+		return problem.New(problem.InvalidRequest, "That would leave more than "+account.MaxCredits.String()+" credits.")
+	}
+	return err
 }
 
 func (t turn) resume() error {

@@ -184,3 +184,54 @@ func TestARefreshHealsALostEncryptionKey(t *testing.T) {
 		w.report(t, "after the refresh")
 	})
 }
+
+// TestAnAdjustmentThatCouldNotBeReadBackIsRefused: each limit alone is in range,
+// and what they add up to is not.
+func TestAnAdjustmentThatCouldNotBeReadBackIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		w.asked(durable.Me)
+		most := account.MaxCredits
+		adjust := func(a durable.Adjustment) *reply {
+			got := w.request(ada, durable.Request{Want: durable.Adjust, Adjustment: a})
+			w.drain()
+			return got
+		}
+		if got := adjust(durable.Adjustment{RemainingLimit: &most}); got.Status != 200 {
+			t.Errorf("what remains: %d %s", got.Status, got.Code)
+		}
+		if got := adjust(durable.Adjustment{TotalLimit: &most}); got.Status != 400 {
+			t.Errorf("what remains, and the total on top: %d", got.Status)
+		}
+		if got := w.asked(durable.Me); got.Outcome != "kept" {
+			t.Errorf("then %d %s", got.Status, got.Code)
+		}
+		w.checkRest()
+		w.report(t, "after the adjustments")
+	})
+}
+
+// TestAnOrphanIsFoundHoweverLateItIsLookedFor: its key is as old as its POST,
+// and not as the moment at which it is given up.
+func TestAnOrphanIsFoundHoweverLateItIsLookedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		w.decide = func(c *call) fate {
+			if c.method == "POST" {
+				return crashAfter
+			}
+			return well
+		}
+		w.ask(ada, durable.Me)
+		w.step(0) // D1
+		w.step(0) // the POST, over which the object dies
+		w.decide = nil
+		w.now = w.now.Add(2 * time.Hour) // no alarm rang meanwhile
+		bob := w.ask("bob", durable.Me)
+		w.ask("eve", durable.Me)
+		w.drain()
+		if bob.Status != 200 || len(w.server.Live()) != 2 {
+			t.Errorf("%d keys live, want those of bob and eve", len(w.server.Live()))
+		}
+	})
+}

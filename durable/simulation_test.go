@@ -242,6 +242,8 @@ var scenarios = []scenario{
 		want: durable.Erase, calls: []string{"delete"}},
 	{name: "erase a user of whom nobody heard", want: durable.Erase, outcome: "not_found"},
 	{name: "adopted from an older table", adjust: oldRow, want: durable.Me, outcome: "kept", calls: []string{"get"}},
+	{name: "adopted in the middle of a rotation", adjust: func(w *world) { oldRow(w); w.db.rows[ada][3] = "" },
+		want: durable.Me, outcome: "rotated", calls: []string{"delete", "create"}},
 	{name: "adopted and rotated", adjust: func(w *world) { oldRow(w); w.spend(ada, 0.6) },
 		want: durable.Me, outcome: "rotated", calls: []string{"get", "delete", "create"}},
 }

@@ -68,6 +68,9 @@ const (
 	// of its recovery.
 	maxChoreRetry = 10 * time.Minute
 	maxLagRetry   = 30 * time.Second
+	// maxChores bounds the state, and what is asked of an OpenRouter that keeps
+	// failing: past it no more keys are asked for.
+	maxChores = 64
 	// orphanGrace is how long a POST without an answer may take to show its
 	// key: one that is not found after it was never made.
 	orphanGrace = 2 * time.Minute

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -24,15 +25,19 @@ import (
 // long.
 var officeName = strings.Repeat("office ", auth.MaxIDBytes/len("office ")+1)
 
-// officeRequest is what is asked of the office: one of the two.
+// officeRequest is what is asked of the office: one of these.
 type officeRequest struct {
 	List      *office.Query `json:"list,omitempty"`
 	Reconcile *reconcile    `json:"reconcile,omitempty"`
+	Daily     *daily        `json:"daily,omitempty"`
 }
 
 type reconcile struct {
 	DryRun bool `json:"dry_run"`
 }
+
+// daily is the reconciliation that nobody looks at.
+type daily struct{}
 
 const adminUsers = "/api/admin/users"
 
@@ -173,6 +178,9 @@ func number(query url.Values, name string, standard, least, most int64) (int64, 
 // decode reads a JSON object. A field that is not known is refused: a typing
 // error must not pass for a change.
 func decode(body string, into any) error {
+	if !strings.HasPrefix(strings.TrimSpace(body), "{") {
+		return invalid("The body has to be a JSON object.")
+	}
 	decoder := json.NewDecoder(strings.NewReader(body))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {
@@ -180,7 +188,7 @@ func decode(body string, into any) error {
 		p.Cause = err
 		return p
 	}
-	if decoder.More() {
+	if _, err := decoder.Token(); err != io.EOF {
 		return invalid("There is more in the body than one JSON object.")
 	}
 	return nil

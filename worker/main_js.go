@@ -58,7 +58,7 @@ func (f *front) route(args []js.Value) any {
 
 // scheduled() returns the promise of what the daily reconciliation found.
 func (f *front) scheduled([]js.Value) any {
-	return edge.Forward(objectsBinding, officeName, encode(officeRequest{Reconcile: &reconcile{}}), "")
+	return edge.Forward(objectsBinding, officeName, encode(officeRequest{Daily: &daily{}}), "")
 }
 
 func encode(request any) string {
@@ -125,11 +125,16 @@ func (o *objects) office(e *edge.Object, errand officeRequest, reply func(answer
 	}
 	var body any
 	var err error
-	if errand.Reconcile != nil {
+	switch {
+	case errand.Reconcile != nil:
 		line.Op = "reconcile"
 		body, err = desk.Reconcile(errand.Reconcile.DryRun)
 		line.State = body
-	} else {
+	case errand.Daily != nil:
+		line.Op = "reconcile"
+		body, err = desk.ReconcileDaily()
+		line.State = body
+	default:
 		body, err = desk.List(*errand.List)
 	}
 	a := answer.Answer{}

@@ -61,6 +61,13 @@ export default {
 let objects = 0;
 const collected = new FinalizationRegistry(collect);
 
+// named returns the name of an object, which is its user's id. Without one
+// nothing may be done: it would be done to nobody, or to everybody.
+function named(id) {
+  if (id.name === undefined) throw new Error("the object has no name");
+  return id.name;
+}
+
 // UserObject is a user's Durable Object. Go knows it by a number that no other
 // construction has: an object that was reset must not be waited for by the next.
 export class UserObject extends DurableObject {
@@ -73,18 +80,19 @@ export class UserObject extends DurableObject {
 
   fetch(request) {
     return program().ask(
-      "object", this.#number, this.ctx.id.name, this.ctx.storage,
+      "object", this.#number, named(this.ctx.id), this.ctx.storage,
       decodeURIComponent(request.headers.get("latchkey-request")), request.headers.get("latchkey-origin"),
     );
   }
 
-  async alarm() {
-    try {
-      await program().ask("alarm", this.#number, this.ctx.id.name, this.ctx.storage);
-    } catch (error) {
+  // Nothing here may hold on to `this` while it waits: an object that is reset
+  // meanwhile would never be collected.
+  alarm() {
+    const { id, storage } = this.ctx;
+    return program().ask("alarm", this.#number, named(id), storage).catch((error) => {
       // The runtime gives up on an alarm after a few tries. We do not.
-      console.log(JSON.stringify({ evt: "background", user: this.ctx.id.name, op: "alarm", outcome: "again", ms: 0, err: String(error?.message ?? error) }));
-      await this.ctx.storage.setAlarm(Date.now() + 60_000);
-    }
+      console.log(JSON.stringify({ evt: "background", user: id.name, op: "alarm", outcome: "again", ms: 0, err: String(error?.message ?? error) }));
+      return storage.setAlarm(Date.now() + 60_000);
+    });
   }
 }

@@ -72,18 +72,43 @@ const Grace = 10 * time.Minute
 
 // Report tells what a reconciliation found and did.
 type Report struct {
-	DryRun   bool                `json:"dry_run"`
-	Examined int                 `json:"examined"` // keys at OpenRouter
-	Ours     int                 `json:"ours"`     // with a name of ours
-	Orphans  []openrouter.Listed `json:"orphans"`
-	Deleted  int                 `json:"deleted"`
-	Failed   int                 `json:"failed"` // whose owner could not be asked, or that could not be deleted
+	DryRun     bool                `json:"dry_run"`
+	Examined   int                 `json:"examined"` // keys at OpenRouter
+	Ours       int                 `json:"ours"`     // with a name of ours
+	Orphans    []openrouter.Listed `json:"orphans"`
+	Deleted    int                 `json:"deleted"`
+	Suspicious bool                `json:"suspicious,omitempty"` // so many that the daily run left them alone
+	Failed     int                 `json:"failed"`               // whose owner could not be asked, or that could not be deleted
 }
 
 // candidate is a key with a name of ours.
 type candidate struct {
 	user string
 	key  openrouter.Listed
+}
+
+// maxDaily is how many orphans may be deleted unasked, and maxShare the share of
+// our keys that they may be: so many are no orphans, but another latchkey's keys
+// in the same account, or a D1 and objects that are not those of these keys.
+const (
+	maxDaily = 10
+	maxShare = 0.1
+)
+
+// ReconcileDaily is [Office.Reconcile] with nobody to look at it: where there
+// are suspiciously many orphans it reports them and deletes none.
+func (o Office) ReconcileDaily() (Report, error) {
+	found, err := o.Reconcile(true)
+	if err != nil {
+		return Report{}, err
+	}
+	if n := len(found.Orphans); n > maxDaily && float64(n) > maxShare*float64(found.Ours) {
+		found.Suspicious = true
+		return found, nil
+	}
+	found.DryRun = false
+	o.delete(&found)
+	return found, nil
 }
 
 // Reconcile looks for keys of ours that nobody owns and, unless it is a dry
@@ -115,10 +140,14 @@ func (o Office) Reconcile(dryRun bool) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	if dryRun {
-		return report, nil
+	if !dryRun {
+		o.delete(&report) // only now: deleting while walking would shift the pages
 	}
-	// Only now: deleting while walking would shift the pages.
+	return report, nil
+}
+
+// delete deletes the orphans of a report.
+func (o Office) delete(report *Report) {
 	for _, key := range report.Orphans {
 		if err := o.Keys.Delete(key.Hash); err != nil {
 			report.Failed++
@@ -126,7 +155,6 @@ func (o Office) Reconcile(dryRun bool) (Report, error) {
 		}
 		report.Deleted++
 	}
-	return report, nil
 }
 
 // sift adds those candidates to the report's orphans that nobody knows.
@@ -158,19 +186,13 @@ func (o Office) sift(page []candidate, report *Report) error {
 	return nil
 }
 
-// opDigits is the length of an op, in hex digits.
-const opDigits = 32
-
 // Owner returns the user of a key by its name, latchkey:<user>:<op>, and false
 // where the name is none of ours.
 func Owner(name string) (user string, ours bool) {
 	rest, ours := strings.CutPrefix(name, "latchkey:")
-	if !ours || len(rest) < opDigits+2 {
+	colon := strings.LastIndex(rest, ":") // a user id may hold some
+	if !ours || colon < 1 || colon == len(rest)-1 {
 		return "", false
 	}
-	user, op := rest[:len(rest)-opDigits-1], rest[len(rest)-opDigits:]
-	if rest[len(user)] != ':' || strings.Trim(op, "0123456789abcdef") != "" {
-		return "", false
-	}
-	return user, true
+	return rest[:colon], true
 }
