@@ -226,12 +226,17 @@ func TestAnOrphanIsFoundHoweverLateItIsLookedFor(t *testing.T) {
 		w.step(0) // D1
 		w.step(0) // the POST, over which the object dies
 		w.decide = nil
-		w.now = w.now.Add(2 * time.Hour) // no alarm rang meanwhile
+		w.now = w.now.Add(30 * time.Minute) // and no alarm rings
+		w.ask("zed", durable.Me)
+		for len(w.waiting) > 0 {
+			w.step(0)
+		}
+		w.now = w.now.Add(90 * time.Minute)
 		bob := w.ask("bob", durable.Me)
 		w.ask("eve", durable.Me)
 		w.drain()
-		if bob.Status != 200 || len(w.server.Live()) != 2 {
-			t.Errorf("%d keys live, want those of bob and eve", len(w.server.Live()))
+		if bob.Status != 200 || len(w.server.Live()) != 3 {
+			t.Errorf("%d keys live, want those of bob, eve and zed", len(w.server.Live()))
 		}
 	})
 }
