@@ -103,12 +103,12 @@ func (t turn) label(sealed string) string {
 	return "unreadable"
 }
 
-// maxLedgerPage bounds a page of the ledger.
-const maxLedgerPage = 1000
+// MaxLedgerPage bounds a page of the ledger.
+const MaxLedgerPage = 1000
 
 // ledger answers a page of the ledger, oldest first.
 func (t turn) ledger() (answer.Answer, Outcome, error) {
-	limit := min(max(t.Limit, 1), maxLedgerPage)
+	limit := min(max(t.Limit, 1), MaxLedgerPage)
 	entries, err := t.Storage.Entries(t.After, limit)
 	if err != nil {
 		return answer.Answer{}, "", err

@@ -93,7 +93,6 @@ func operator(next handler) func(*front, request) (answer.Answer, *forward, erro
 const (
 	defaultPage       = 50
 	defaultLedgerPage = 100
-	maxLedgerPage     = 1000
 )
 
 func (f *front) list(r request) (*forward, error) {
@@ -123,7 +122,7 @@ func ledger(id string) handler {
 		if err != nil {
 			return nil, invalid("The query cannot be read.")
 		}
-		limit, err := number(query, "limit", defaultLedgerPage, 1, maxLedgerPage)
+		limit, err := number(query, "limit", defaultLedgerPage, 1, durable.MaxLedgerPage)
 		if err != nil {
 			return nil, err
 		}
