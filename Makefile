@@ -85,11 +85,21 @@ soak: setup build ## go on proving it at random, natively and on workerd, for FO
 
 .PHONY: dry-run
 dry-run: setup build ## bundle the Worker as a deployment would, without one
+	rm -rf build/deploy
 	wrangler deploy --dry-run --outdir build/deploy
 
 .PHONY: e2e
 e2e: setup build ## walk the whole contract on workerd
 	cd internal/e2e && go test -tags e2e -count=1 -timeout 30m
+
+# Beside latchkey runs a program as one usually writes them on syumai/workers,
+# whose generator empties the folder that it writes to.
+.PHONY: bench
+bench: setup dry-run ## measure latchkey beside other ways to do its job (BENCH="-rounds 1 -loads steady")
+	go run github.com/syumai/workers/cmd/workers-assets-gen -mode=go -o build/bench/serve
+	GOOS=js GOARCH=wasm go build -trimpath -ldflags='-s -w' -o build/bench/serve/app.wasm ./internal/bench/serve
+	go build -o build/bench/bench ./internal/bench
+	@exec build/bench/bench $(BENCH)
 
 .PHONY: deploy
 deploy: setup build ## deploy to Cloudflare: see README.md, Deploying

@@ -21,7 +21,7 @@ func (o *Object) Alarm(done func(error)) {
 	}
 	o.mu.Lock()
 	fired := *o.state
-	fired.Alarm = time.Time{} // it has rung
+	o.rang, fired.Alarm = fired.Alarm, time.Time{}
 	o.state = &fired
 	o.paused = append(o.paused, done)
 	if p := fired.Pending; p != nil && !p.Due.After(o.Now()) && len(o.queue) == 0 {
@@ -65,8 +65,11 @@ func (o *Object) next() (job, bool) {
 	if o.state == nil {
 		return job{}, false
 	}
+	if len(o.queue) > 0 && o.queue[0].Want == Erase {
+		return job{}, false // it does all of it itself
+	}
 	now := o.Now()
-	if lag := o.state.D1; o.state.behind() && (lag.Tries == 0 || !lag.Due.After(now)) {
+	if lag := o.state.D1; o.state.behind() && (lag.Tries == 0 && !o.nextD1().After(now) || !lag.Due.After(now)) {
 		return job{d1: true}, true
 	}
 	if p := o.state.Pending; p != nil && p.Create != "" {
@@ -78,6 +81,11 @@ func (o *Object) next() (job, bool) {
 		}
 	}
 	return job{}, false
+}
+
+// nextD1 is when D1 may be written again. The lock is held.
+func (o *Object) nextD1() time.Time {
+	return o.projected.Add(min(o.projected.Sub(o.busySince), maxD1Pause))
 }
 
 // tend starts background work, unless it is going on or there is none. No
@@ -204,8 +212,8 @@ func (o *Object) project(table users.Table) (change, error) {
 	if err != nil {
 		return nil, err
 	}
-	upTo := st.Record.Seq
-	if len(entries) == users.MaxEntries {
+	upTo, whole := st.Record.Seq, len(entries) < users.MaxEntries
+	if !whole {
 		upTo = min(upTo, entries[len(entries)-1].Seq)
 	}
 	save := table.Save
@@ -219,6 +227,13 @@ func (o *Object) project(table users.Table) (change, error) {
 	again := st.Record.Erased && o.Now().Sub(st.Record.UpdatedAt) < writeGrace
 	before := st.D1.Seq
 	return func(st *State) *account.Entry {
+		now := o.Now()
+		if whole { // the rest follows at once
+			if now.Sub(o.projected) > quiet {
+				o.busySince = now
+			}
+			o.projected = now
+		}
 		if st.D1.Seq != before {
 			return nil // all is to be written anew
 		}
@@ -226,7 +241,7 @@ func (o *Object) project(table users.Table) (change, error) {
 			st.D1.Tries, st.D1.Due = st.D1.Tries+1, o.Now().Add(writeGrace)
 			return nil
 		}
-		st.D1 = Lag{Seq: upTo, Since: o.Now(), Due: o.Now().Add(firstRetry)}
+		st.D1 = Lag{Seq: upTo, Since: now, Due: o.nextD1()}
 		return nil
 	}, nil
 }

@@ -68,7 +68,11 @@ type Object struct {
 	tending bool          // background work is going on
 	paused  []func(error) // to be told, by alarms that rang, once all is done for now
 	state   *State        // nil: not loaded
-	stored  string        // state as storage has it
+	stored  *State        // as storage has it; nil: nothing
+
+	rang      time.Time // what the alarm that rang last was set to
+	busySince time.Time // when the writes to D1 began that follow on one another
+	projected time.Time // the last one
 }
 
 // New returns the object of a user.
@@ -304,8 +308,9 @@ func (o *Object) load() error {
 		if err := json.Unmarshal([]byte(stored), st); err != nil {
 			return fmt.Errorf("durable: the stored state: %w", err)
 		}
+		o.stored = st
 	}
-	o.state, o.stored = st, stored
+	o.state = st
 	return nil
 }
 
@@ -337,6 +342,9 @@ func (o *Object) update(c change) error {
 		r.UpdatedAt = moment(now)
 		if !o.state.behind() || o.state.Record.Erased { // or a row is only watched
 			next.D1.Since, next.D1.Tries, next.D1.Due = now, 0, now.Add(firstRetry)
+			if from := o.nextD1(); from.After(now) {
+				next.D1.Due = from
+			}
 		}
 		if entry != nil {
 			entry.Seq, entry.At, entry.RemainingLimit = r.Seq, r.UpdatedAt, r.RemainingLimit
@@ -346,21 +354,26 @@ func (o *Object) update(c change) error {
 	if set := o.state.Alarm; set.After(now) && !next.Alarm.IsZero() && !next.Alarm.Before(set) {
 		next.Alarm = set // it rings early enough
 	}
-	stored, err := json.Marshal(next)
-	if err != nil {
-		return fmt.Errorf("durable: encoding the state: %w", err)
+	if !next.Alarm.IsZero() && next.Alarm.Equal(o.rang) {
+		// It rang early, and may be ringing still: to be set to the same moment
+		// meanwhile could be taken for no change, and the alarm be dropped.
+		next.Alarm = next.Alarm.Add(time.Millisecond)
 	}
 	var alarm *time.Time
 	if !next.Alarm.Equal(o.state.Alarm) {
 		alarm = &next.Alarm
 	}
-	if string(stored) == o.stored && alarm == nil {
+	if alarm == nil && next.same(o.stored) {
 		return nil
+	}
+	stored, err := json.Marshal(next)
+	if err != nil {
+		return fmt.Errorf("durable: encoding the state: %w", err)
 	}
 	if err := o.Storage.Write(string(stored), entry, alarm); err != nil {
 		return fmt.Errorf("durable: writing the state: %w", err)
 	}
-	o.state, o.stored = next, string(stored)
+	o.state, o.stored = next, next
 	return nil
 }
 
@@ -368,7 +381,7 @@ func (o *Object) update(c change) error {
 func (o *Object) empty() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.stored == ""
+	return o.stored == nil
 }
 
 // recovery is when the alarm takes up a call that is about to be made: not

@@ -71,6 +71,12 @@ const (
 	// maxChores bounds the state, and what is asked of an OpenRouter that keeps
 	// failing: past it no more keys are asked for.
 	maxChores = 64
+	// maxD1Pause caps the pause between two writes of a user's row to D1, which
+	// writes for all users one after the other. The pause is as long as the user
+	// has been busy, so that a single change is written at once and a burst of
+	// them seldom. quiet is when a user is busy no more.
+	maxD1Pause = 5 * time.Second
+	quiet      = 2 * maxD1Pause
 	// orphanGrace is how long a POST without an answer may take to show its
 	// key: one that is not found after it was never made.
 	orphanGrace = 2 * time.Minute
@@ -161,6 +167,15 @@ func (st *State) dropKey() {
 	}
 	st.Disabled, st.ReadAt = false, time.Time{}
 }
+
+// same tells whether two states are the same in all respects. It does not know
+// two forms of one moment for the same: that costs a write, and no more.
+func (st *State) same(other *State) bool {
+	return other != nil && sameValue(st.Record, other.Record) && st.Disabled == other.Disabled && st.ReadAt == other.ReadAt &&
+		sameValue(st.Pending, other.Pending) && slices.Equal(st.Chores, other.Chores) && st.D1 == other.D1 && st.Alarm == other.Alarm
+}
+
+func sameValue[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // clone returns a copy that shares nothing that changes.
 func (st *State) clone() *State {

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"syscall/js"
 	"time"
 
 	"latchkey/durable"
@@ -36,29 +35,25 @@ func main() {
 	} else {
 		f.verifier = auth.New(set.JWTSecrets, set.JWTIssuer, set.JWTAudience, time.Now)
 	}
-	o := &objects{front: f, living: map[int]*living{}}
-	edge.Export(map[string]func([]js.Value) any{
-		"route": f.route, "failed": f.routeFailed, "scheduled": f.scheduled,
-		"object": o.ask, "alarm": o.alarm, "close": o.close,
+	o := &objects{front: f, living: map[int32]*living{}}
+	edge.Serve(edge.Handlers{
+		Route: f.route, Failed: f.routeFailed, Scheduled: f.scheduled, Object: o.ask, Alarm: o.alarm, Closed: o.closed,
+		Kept: func() int { return len(o.living) },
 	})
-	select {} // the program lives as long as its isolate
 }
 
-// route(method, path, query, authorization, origin, body, tooLarge) returns a
-// Response or the promise of one.
-func (f *front) route(args []js.Value) any {
-	a, onward := f.serve(request{
-		args[0].String(), args[1].String(), args[2].String(), args[3].String(), args[4].String(), args[5].String(), args[6].Bool(),
-	})
+func (f *front) route(c edge.Call, method, path, query, authorization, origin, body string, tooLarge bool) {
+	a, onward := f.serve(request{method, path, query, authorization, origin, body, tooLarge})
 	if onward == nil {
-		return edge.Respond(a)
+		c.Respond(a)
+		return
 	}
-	return edge.Forward(objectsBinding, onward.object, encode(onward.request), args[4].String())
+	edge.Forward(objectsBinding, onward.object, encode(onward.request), origin)
 }
 
-// scheduled() returns the promise of what the daily reconciliation found.
-func (f *front) scheduled([]js.Value) any {
-	return edge.Forward(objectsBinding, officeName, encode(officeRequest{Daily: &daily{}}), "")
+// scheduled has the office look for keys that nobody owns.
+func (f *front) scheduled() {
+	edge.Forward(objectsBinding, officeName, encode(officeRequest{Daily: &daily{}}), "")
 }
 
 func encode(request any) string {
@@ -69,45 +64,46 @@ func encode(request any) string {
 	return string(encoded)
 }
 
-// routeFailed(method, path, origin, code, cause) returns a Response.
-func (f *front) routeFailed(args []js.Value) any {
-	r := request{method: args[0].String(), path: args[1].String(), origin: args[2].String()}
-	return edge.Respond(f.failed(r, args[3].String(), args[4].String()))
+func (f *front) routeFailed(c edge.Call, method, path, origin, code, cause string) {
+	c.Respond(f.failed(request{method: method, path: path, origin: origin}, code, cause))
 }
 
-// objects are the Durable Objects that have something going on. One that is at
-// rest is not here, so that nothing in Go grows with the number of users.
+// objects are the Durable Objects that have something going on, and some of
+// those that are at rest: their state need not be read again.
 type objects struct {
 	*front
-	living map[int]*living
+	living map[int32]*living
 }
 
 type living struct {
 	*durable.Object
-	edge *edge.Object
+	edge    *edge.Object
+	resting bool
 }
 
-// ask(number, object, name, storage, request, origin) is answered with a Response.
-func (o *objects) ask(args []js.Value) any {
-	number, name, asked, origin := args[0].Int(), args[2].String(), []byte(args[4].String()), args[5].String()
-	reply := func(a answer.Answer) { edge.Answer(number, "", edge.Respond(o.share(a, origin))) }
+// maxLiving is how many objects may be kept because of what they hold in memory
+// alone. They take about 1 MiB then.
+const maxLiving = 512
+
+// ask answers what the front asks of an object.
+func (o *objects) ask(c edge.Call, e *edge.Object, asked, origin string) {
+	reply := func(a answer.Answer) { c.Respond(o.share(a, origin)) }
 	var r durable.Request
 	var errand officeRequest
 	var err error
-	if name == officeName {
-		err = json.Unmarshal(asked, &errand)
+	if e.Name == officeName {
+		err = json.Unmarshal([]byte(asked), &errand)
 	} else {
-		err = json.Unmarshal(asked, &r)
+		err = json.Unmarshal([]byte(asked), &r)
 	}
 	switch {
 	case err != nil || o.bad != nil:
-		edge.Answer(number, "the settings or the request are bad", nil)
-	case name == officeName:
-		go o.office(edge.NewObject(args[1].Int(), args[3]), errand, reply)
+		c.Done(errors.New("the settings or the request are bad"))
+	case e.Name == officeName:
+		go o.office(e, errand, reply)
 	default:
-		o.object(args[1:4]).Ask(r, reply)
+		o.object(e).Ask(r, reply)
 	}
-	return js.Undefined()
 }
 
 // office runs an errand of the office.
@@ -167,52 +163,58 @@ func knows(e *edge.Object, user, hash string) (bool, error) {
 	return *told.Known, nil
 }
 
-// alarm(number, object, name, storage) is answered once the work is done.
-func (o *objects) alarm(args []js.Value) any {
-	number := args[0].Int()
+// alarm is answered once the work is done.
+func (o *objects) alarm(c edge.Call, e *edge.Object) {
 	if o.bad != nil {
-		edge.Answer(number, "settings are bad", nil)
-		return js.Undefined()
+		c.Done(errors.New("the settings are bad"))
+		return
 	}
-	o.object(args[1:4]).Alarm(func(err error) {
-		failure := ""
-		if err != nil {
-			failure = err.Error()
+	o.object(e).Alarm(c.Done)
+}
+
+// object returns the living object of that number.
+func (o *objects) object(e *edge.Object) *durable.Object {
+	l := o.living[e.Number()]
+	if l == nil {
+		o.makeRoom()
+		l = &living{edge: e}
+		l.Object = durable.New(e.Name, durable.Runtime{
+			Settings:  o.settings,
+			Storage:   edge.Storage{Object: e},
+			DB:        edge.DB{Object: e, Binding: "DB", Deadline: d1Deadline},
+			Transport: edge.Transport{Object: e, Deadline: o.settings.OpenRouterTimeout},
+			Now:       time.Now,
+			NewOp:     newOp,
+			Log:       edge.Log,
+			Idle: func() {
+				l.resting = true
+				e.Rest()
+			},
+		})
+		o.living[e.Number()] = l
+	}
+	l.resting = false
+	return l.Object
+}
+
+// makeRoom lets go of objects that are at rest where there are too many.
+func (o *objects) makeRoom() {
+	for number, l := range o.living {
+		if len(o.living) < maxLiving {
+			return
 		}
-		edge.Answer(number, failure, nil)
-	})
-	return js.Undefined()
-}
-
-// object(object, name, storage) returns the living object of that number.
-func (o *objects) object(args []js.Value) *durable.Object {
-	number := args[0].Int()
-	if l := o.living[number]; l != nil {
-		return l.Object
+		if l.resting {
+			delete(o.living, number)
+		}
 	}
-	e := edge.NewObject(number, args[2])
-	object := durable.New(args[1].String(), durable.Runtime{
-		Settings:  o.settings,
-		Storage:   edge.Storage{Object: e},
-		DB:        edge.DB{Object: e, Binding: "DB", Deadline: d1Deadline},
-		Transport: edge.Transport{Object: e, Deadline: o.settings.OpenRouterTimeout},
-		Now:       time.Now,
-		NewOp:     newOp,
-		Log:       edge.Log,
-		Idle:      func() { delete(o.living, number) },
-	})
-	o.living[number] = &living{object, e}
-	return object
 }
 
-// close(object) lets go of an object that was reset in the middle of something.
-func (o *objects) close(args []js.Value) any {
-	number := args[0].Int()
+// closed lets go of an object that was reset in the middle of something.
+func (o *objects) closed(number int32) {
 	if l := o.living[number]; l != nil {
 		delete(o.living, number)
 		l.edge.Close()
 	}
-	return js.Undefined()
 }
 
 // newOp returns 128 random bits in hex.

@@ -28,12 +28,10 @@ function route(request, body) {
   const { method, headers } = request;
   const { pathname, search } = new URL(request.url);
   const origin = headers.get("origin") ?? "";
-  const call = () => program().enter(
-    "route", method, pathname, search.slice(1), headers.get("authorization") ?? "", origin, body ?? "", body === undefined,
-  );
+  const call = () => program().route(method, pathname, search.slice(1), headers.get("authorization") ?? "", origin, body);
   const failed = (error) => {
     const code = error?.mistake ? "internal" : error?.overloaded ? "overloaded" : "upstream_unavailable";
-    return program().enter("failed", method, pathname, origin, code, String(error?.message ?? error));
+    return program().failed(method, pathname, origin, code, String(error?.message ?? error));
   };
   try {
     const result = call();
@@ -54,7 +52,7 @@ export default {
 
   // Once a day: keys at OpenRouter that nobody owns. The object logs what came of it.
   async scheduled() {
-    await program().enter("scheduled");
+    await program().scheduled();
   },
 };
 
@@ -79,8 +77,8 @@ export class UserObject extends DurableObject {
   }
 
   fetch(request) {
-    return program().ask(
-      "object", this.#number, named(this.ctx.id), this.ctx.storage,
+    return program().object(
+      this.#number, named(this.ctx.id), this.ctx.storage,
       decodeURIComponent(request.headers.get("latchkey-request")), request.headers.get("latchkey-origin"),
     );
   }
@@ -89,7 +87,7 @@ export class UserObject extends DurableObject {
   // meanwhile would never be collected.
   alarm() {
     const { id, storage } = this.ctx;
-    return program().ask("alarm", this.#number, named(id), storage).catch((error) => {
+    return program().alarm(this.#number, named(id), storage).catch((error) => {
       // The runtime gives up on an alarm after a few tries. We do not.
       console.log(JSON.stringify({ evt: "background", user: id.name, op: "alarm", outcome: "again", ms: 0, err: String(error?.message ?? error) }));
       return storage.setAlarm(Date.now() + 60_000);

@@ -34,11 +34,26 @@ const (
 	Leeway = 30 * time.Second
 )
 
-// Verifier verifies tokens. It holds no state that a request changes.
+// Verifier verifies tokens. It remembers some that it has verified, until they
+// expire: a client sends the same one again and again. It is not safe for
+// concurrent use.
 type Verifier struct {
-	parser *jwt.Parser
-	keys   jwt.VerificationKeySet
+	parser   *jwt.Parser
+	keys     jwt.VerificationKeySet
+	now      func() time.Time
+	verified map[string]verified // by the token
 }
+
+type verified struct {
+	who   Identity
+	until time.Time
+}
+
+// Verified tokens take up to 1 MiB of memory.
+const (
+	maxVerified      = 1024
+	maxVerifiedBytes = 1024 // of a token; a longer one is verified each time
+)
 
 // New returns a Verifier for tokens signed with any of the secrets. An issuer
 // or audience that is not empty has to be in the token.
@@ -53,7 +68,7 @@ func New(secrets []seal.Secret, issuer, audience string, now func() time.Time) *
 	if audience != "" {
 		options = append(options, jwt.WithAudience(audience))
 	}
-	v := &Verifier{parser: jwt.NewParser(options...)}
+	v := &Verifier{parser: jwt.NewParser(options...), now: now, verified: map[string]verified{}}
 	for _, s := range secrets {
 		v.keys.Keys = append(v.keys.Keys, []byte(s.Reveal()))
 	}
@@ -67,6 +82,9 @@ func (v *Verifier) Verify(authorization string) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
+	if known, ok := v.verified[token]; ok && v.now().Before(known.until) {
+		return known.who, nil
+	}
 	claims := jwt.MapClaims{}
 	parsed, err := v.parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return v.keys, nil })
 	if err != nil {
@@ -76,7 +94,29 @@ func (v *Verifier) Verify(authorization string) (Identity, error) {
 		// RFC 7515 §4.1.11: an extension that is not understood must not be passed over.
 		return Identity{}, invalid("The token has a critical extension that is not supported.", nil)
 	}
-	return identity(claims)
+	who, err := identity(claims)
+	if err != nil {
+		return Identity{}, err
+	}
+	v.remember(token, who, claims)
+	return who, nil
+}
+
+// remember keeps a token that was verified, until it expires: nothing else in it
+// can come to be wrong. Any other one makes room for it.
+func (v *Verifier) remember(token string, who Identity, claims jwt.MapClaims) {
+	expires, err := claims.GetExpirationTime()
+	if err != nil || expires == nil || len(token) > maxVerifiedBytes {
+		return
+	}
+	delete(v.verified, token) // it had expired
+	for other := range v.verified {
+		if len(v.verified) < maxVerified {
+			break
+		}
+		delete(v.verified, other)
+	}
+	v.verified[strings.Clone(token)] = verified{who, expires.Add(Leeway)}
 }
 
 // Operator checks the value of an Authorization header against the operators'

@@ -81,7 +81,7 @@ func TestUnicode(t *testing.T) {
 			found[fmt.Sprint(row["id"])] = row
 		}
 		for name, u := range users {
-			if row := found[hexOf(u.id)]; row == nil || row["usage_limit"] != 1.0 {
+			if row := found[hexOf(u.id)]; row == nil || row["usage_limit"] != 1.0 || row["remaining_limit"] != 9.75 {
 				return fmt.Sprintf("%s: %v", name, row)
 			}
 		}

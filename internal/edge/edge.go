@@ -1,8 +1,7 @@
 //go:build js && wasm
 
-// Package edge is where Go meets the Workers runtime, and the only package that
-// imports syscall/js: promises, fetch, D1, storage, requests and responses.
-// edge.mjs is its other half.
+// Package edge is where Go meets the Workers runtime: promises, fetch, D1,
+// storage, requests and responses. edge.mjs is its other half.
 //
 // One Go program serves every request and every object of an isolate. These
 // rules keep that safe; each was seen to break when it was not kept:
@@ -15,13 +14,14 @@
 //     in its own object's I/O context. So nothing may wake one user's code from
 //     another's: no Go timers, and no lock, channel or sync.Once that users share
 //     across a wait. Deadlines are JavaScript's.
-//   - A promise is waited for through one registered function and a table. A
-//     js.Func for each would never be released.
+//   - A promise is waited for by number, in a table. A js.Func for each would
+//     never be released.
 //   - Nothing that grows with requests or users stays in Go. What an object that
 //     was reset left waiting is ended when the runtime collects it.
 //   - If the program ends all the same, what is in flight fails and the next call
 //     boots another; it starts from storage.
-//   - What crosses is a string or a number wherever it can be.
+//   - What crosses is a string or a number, by functions that WebAssembly itself
+//     imports and exports: by syscall/js a call costs twenty times as much.
 package edge
 
 import (
@@ -29,12 +29,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall/js"
 	"time"
+	"unsafe"
 
 	"github.com/syumai/workers/cloudflare"
 
@@ -44,83 +47,260 @@ import (
 	"latchkey/internal/users"
 )
 
-// host holds what edge.mjs does for us, and what we export to it.
-var host = js.Global().Get("context").Get("binding")
+// Handlers are what edge.mjs calls. None of them may wait; what does wait runs
+// in a goroutine, which has run as far as it can when the call returns.
+type Handlers struct {
+	Route     func(c Call, method, path, query, authorization, origin, body string, tooLarge bool)
+	Failed    func(c Call, method, path, origin, code, cause string) // an object that could not be asked
+	Scheduled func()
+	Object    func(c Call, o *Object, request, origin string)
+	Alarm     func(c Call, o *Object)
+	Closed    func(object int32) // the runtime has collected it
+	Kept      func() int         // how many objects are kept in memory
+}
+
+var handlers Handlers
+
+// Serve takes calls from now on. It never returns: the program lives as long as
+// its isolate.
+func Serve(h Handlers) {
+	handlers = h
+	select {}
+}
+
+// Call is a call from edge.mjs that is to be answered once, by its number. That
+// of the Worker is [Now]: it is answered before its handler returns.
+type Call int32
+
+// Now is the call that is going on.
+const Now Call = 0
+
+// Respond answers with a Response.
+func (c Call) Respond(a answer.Answer) {
+	parts := []string{a.Body}
+	for _, h := range a.Header {
+		parts = append(parts, h[0], h[1])
+	}
+	respond(int32(c), int32(a.Status), join(parts...))
+}
+
+// Done answers that what was asked for is done, or why it failed.
+func (c Call) Done(err error) {
+	failure := ""
+	if err != nil {
+		failure = err.Error()
+	}
+	done(int32(c), failure)
+}
+
+// Forward hands the call that is going on to the object of that name, by the
+// binding of its namespace.
+func Forward(namespace, name, request, origin string) {
+	forward(join(namespace, request, origin, name))
+}
+
+// What edge.mjs does for us. None of these may throw: an exception would end
+// the program. Those that return a length have written so many bytes of text to
+// our input; below 0 it is -1 less the length of what went wrong.
+
+//go:wasmimport edge respond
+func respond(call, status int32, bodyAndHeaders string)
+
+//go:wasmimport edge done
+func done(call int32, failure string)
+
+//go:wasmimport edge forward
+func forward(namespaceRequestOriginAndName string)
+
+//go:wasmimport edge ask
+func ask(id int32, namespaceRequestAndName string)
+
+//go:wasmimport edge fetch
+func fetch(id, milliseconds int32, methodURLBodyAndHeaders string)
+
+//go:wasmimport edge batch
+func batch(id, milliseconds int32, dbAndStatements string)
+
+//go:wasmimport edge load
+func load(object int32) (length int32)
+
+//go:wasmimport edge write
+func write(object int32, seq, alarm float64, stateAndEntry string) (length int32)
+
+//go:wasmimport edge entries
+func entries(object int32, after float64, limit int32) (length int32)
+
+//go:wasmimport edge rest
+func rest(object int32)
+
+//go:wasmimport edge log
+func log(line string)
+
+//go:wasmimport edge measure
+func measure(point string)
+
+// input is where edge.mjs writes the text that it hands over, unless that is
+// longer: then it has reserved room for it.
+var (
+	input    [64 << 10]byte
+	reserved []byte
+)
+
+//go:wasmexport input
+func inputAddress() unsafe.Pointer { return unsafe.Pointer(&input) }
+
+//go:wasmexport inputSize
+func inputSize() int32 { return int32(len(input)) }
+
+//go:wasmexport reserve
+func reserve(length int32) unsafe.Pointer {
+	reserved = make([]byte, length)
+	return unsafe.Pointer(&reserved[0])
+}
+
+// text returns what edge.mjs has written.
+func text(length int32) string {
+	if reserved != nil {
+		long := unsafe.String(&reserved[0], length) // nobody writes to it again
+		reserved = nil
+		return long
+	}
+	return string(input[:length])
+}
+
+// told is the result of an import that returns a length.
+func told(length int32) (string, error) {
+	if length < 0 {
+		return "", errors.New(text(-1 - length))
+	}
+	return text(length), nil
+}
+
+// Several texts cross as one, since each costs a call. JSON, URLs and headers
+// cannot hold the separator. What can is the last field: a user id, say.
+const separator = "\x00"
+
+func join(parts ...string) string { return strings.Join(parts, separator) }
+
+// fields splits what edge.mjs has written into so many parts.
+func fields(length int32, count int) []string { return strings.SplitN(text(length), separator, count) }
+
+// turns bounds how often all that can run is let run. More means that a
+// goroutine waits for something that edge does not know of.
+const turns = 10_000
+
+// enter runs a handler and then every goroutine, until each of them waits for a
+// promise. One that panics returns 1, and everybody else goes on.
+func enter(name string, handler func()) (mistake int32) {
+	// When nothing runs, all but these wait for a promise.
+	others := runtime.NumGoroutine() - len(waiters)
+	defer func() {
+		if cause := recover(); cause != nil {
+			Log(oplog.Line{Evt: oplog.Panic, Op: name, Err: fmt.Sprintf("%v\n%s", cause, debug.Stack())})
+			mistake = 1
+		}
+	}()
+	handler()
+	for range turns {
+		if runtime.NumGoroutine()-len(waiters) <= others {
+			return 0
+		}
+		runtime.Gosched()
+	}
+	panic("edge: a goroutine waits for something other than a promise")
+}
+
+//go:wasmexport route
+func enterRoute(length, tooLarge int32) int32 {
+	return enter("route", func() {
+		f := fields(length, 6)
+		handlers.Route(Now, f[0], f[1], f[2], f[3], f[4], f[5], tooLarge != 0)
+	})
+}
+
+//go:wasmexport failed
+func enterFailed(length int32) int32 {
+	return enter("failed", func() {
+		f := fields(length, 5)
+		handlers.Failed(Now, f[0], f[1], f[2], f[3], f[4])
+	})
+}
+
+//go:wasmexport scheduled
+func enterScheduled(int32) int32 { return enter("scheduled", handlers.Scheduled) }
+
+//go:wasmexport object
+func enterObject(length, call, object int32) int32 {
+	return enter("object", func() {
+		f := fields(length, 3)
+		handlers.Object(Call(call), &Object{number: object, Name: f[2]}, f[0], f[1])
+	})
+}
+
+//go:wasmexport alarm
+func enterAlarm(length, call, object int32) int32 {
+	return enter("alarm", func() { handlers.Alarm(Call(call), &Object{number: object, Name: text(length)}) })
+}
+
+//go:wasmexport closed
+func enterClosed(_, object int32) int32 {
+	return enter("closed", func() {
+		handlers.Closed(object)
+		abandon(object)
+	})
+}
+
+//go:wasmexport kept
+func kept() int32 { return int32(handlers.Kept()) }
+
+//go:wasmexport waiting
+func waiting() int32 { return int32(len(waiters)) }
 
 // result is how a promise ended.
 type result struct {
-	value js.Value
-	err   error
+	text string
+	err  error
 }
 
 // waiter waits for a promise on behalf of an object.
 type waiter struct {
-	object int
+	object int32
 	done   chan result
 }
 
 var (
-	waiters = map[int]waiter{}
-	lastID  int
+	waiters = map[int32]waiter{}
+	lastID  int32
 )
 
 // errGone is what an object that was collected gets for whatever it waits for.
 var errGone = errors.New("edge: the object is gone")
 
-// wait suspends the goroutine until the promise that start returns is settled.
-func wait(object int, start func() js.Value) (js.Value, error) {
-	promise, err := try(start)
-	if err != nil {
-		return js.Value{}, err
-	}
-	lastID++
-	id := lastID
-	w := waiter{object, make(chan result, 1)}
-	waiters[id] = w
-	host.Call("started", id, promise)
-	r := <-w.done
-	return r.value, r.err
-}
-
-// settled is called by edge.mjs when a promise is settled.
-func settled(_ js.Value, args []js.Value) any {
-	id := args[0].Int()
-	w, ok := waiters[id]
-	if !ok {
-		return nil // its object is gone
-	}
-	delete(waiters, id)
-	r := result{value: args[2]}
-	if failure := args[1].String(); failure != "" {
-		r.err = errors.New(failure)
-	}
-	w.done <- r
-	return nil
+//go:wasmexport settled
+func enterSettled(length, id, failed int32) int32 {
+	return enter("settled", func() {
+		r := result{text: text(length)}
+		if failed != 0 {
+			r = result{err: errors.New(r.text)}
+		}
+		w, ok := waiters[id]
+		if !ok {
+			return // its object is gone
+		}
+		delete(waiters, id)
+		w.done <- r
+	})
 }
 
 // abandon ends all that an object waits for: it was collected, so that nothing
 // of it will ever be settled.
-func abandon(object int) {
+func abandon(object int32) {
 	for id, w := range waiters {
 		if w.object == object {
 			delete(waiters, id)
 			w.done <- result{err: errGone}
 		}
 	}
-}
-
-// try turns a JavaScript exception into an error.
-func try(call func() js.Value) (value js.Value, err error) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			thrown, ok := cause.(js.Error)
-			if !ok {
-				panic(cause)
-			}
-			err = errors.New(thrown.Get("message").String())
-		}
-	}()
-	return call(), nil
 }
 
 // Getenv returns a variable or secret as text, "" where it is not set.
@@ -138,96 +318,54 @@ func Getenv(name string) string {
 // Bound tells whether there is a binding of that name.
 func Bound(name string) bool { return cloudflare.GetBinding(name).Truthy() }
 
+var metrics = Bound("METRICS")
+
 // Log writes a line, and a data point of it where the binding METRICS is there.
 func Log(line oplog.Line) {
-	host.Call("log", line.String())
-	if !Bound("METRICS") {
+	log(line.String())
+	if !metrics {
 		return
 	}
 	point, err := json.Marshal(line.Point())
 	if err != nil {
 		panic(err) // a point is plain data
 	}
-	host.Call("measure", cloudflare.GetBinding("METRICS"), string(point))
+	measure(string(point))
 }
-
-// Respond makes a Response of an answer.
-func Respond(a answer.Answer) js.Value {
-	headers, err := json.Marshal(append([][2]string{}, a.Header...)) // [] rather than null
-	if err != nil {
-		panic(err) // strings always encode
-	}
-	return host.Call("respond", a.Status, string(headers), a.Body)
-}
-
-// Forward hands a request to the object of that name, by the binding of its
-// namespace, and returns the promise of its Response.
-func Forward(namespace, name, request, origin string) js.Value {
-	return host.Call("forward", cloudflare.GetBinding(namespace), name, request, origin)
-}
-
-// Export makes functions callable from edge.mjs. One that panics returns null,
-// and everybody else goes on.
-func Export(functions map[string]func(args []js.Value) any) {
-	host.Set("settled", js.FuncOf(settled))
-	for name, f := range functions {
-		host.Set(name, js.FuncOf(func(_ js.Value, args []js.Value) (result any) {
-			defer func() {
-				if cause := recover(); cause != nil {
-					Log(oplog.Line{Evt: oplog.Panic, Op: name, Err: fmt.Sprintf("%v\n%s", cause, debug.Stack())})
-					result = nil
-				}
-			}()
-			return f(args)
-		}))
-	}
-}
-
-// Answer settles what edge.mjs asked under that number. The empty failure is none.
-func Answer(number int, failure string, value any) { host.Call("answer", number, failure, value) }
 
 // Object is what a living Durable Object has: its storage, and promises that
 // are waited for in its name.
 type Object struct {
-	number  int
-	storage js.Value
-	closed  bool
+	Name   string // the user's id
+	number int32
+	closed bool
 }
 
-// NewObject returns the object of that number and with that ctx.storage.
-func NewObject(number int, storage js.Value) *Object {
-	return &Object{number: number, storage: storage}
-}
+// Number is one that no other construction of an object has.
+func (o *Object) Number() int32 { return o.number }
+
+// Rest tells that nothing is going on in the object until it is called again.
+func (o *Object) Rest() { rest(o.number) }
 
 // Close cuts off an object that was collected.
-func (o *Object) Close() {
-	o.closed = true
-	abandon(o.number)
-}
+func (o *Object) Close() { o.closed = true }
 
-func (o *Object) wait(start func() js.Value) (js.Value, error) {
+// wait suspends the goroutine until the promise that start begins is settled.
+func (o *Object) wait(start func(id int32)) (string, error) {
 	if o.closed {
-		return js.Value{}, errGone
+		return "", errGone
 	}
-	return wait(o.number, start)
+	lastID++
+	w := waiter{o.number, make(chan result, 1)}
+	waiters[lastID] = w
+	start(lastID)
+	r := <-w.done
+	return r.text, r.err
 }
 
 // Ask hands a request to another object, and returns the body of its answer.
 func (o *Object) Ask(namespace, name, request string) (string, error) {
-	body, err := o.wait(func() js.Value {
-		return host.Call("ask", cloudflare.GetBinding(namespace), name, request)
-	})
-	if err != nil {
-		return "", err
-	}
-	return body.String(), nil
-}
-
-func (o *Object) try(call func() js.Value) (js.Value, error) {
-	if o.closed {
-		return js.Value{}, errGone
-	}
-	return try(call)
+	return o.wait(func(id int32) { ask(id, join(namespace, request, name)) })
 }
 
 // Storage is the object's own storage; it implements durable.Storage.
@@ -235,15 +373,17 @@ type Storage struct{ *Object }
 
 // Load implements durable.Storage.
 func (s Storage) Load() (string, error) {
-	state, err := s.try(func() js.Value { return host.Call("load", s.storage) })
-	if err != nil {
-		return "", err
+	if s.closed {
+		return "", errGone
 	}
-	return state.String(), nil
+	return told(load(s.number))
 }
 
 // Write implements durable.Storage.
 func (s Storage) Write(state string, entry *account.Entry, alarm *time.Time) error {
+	if s.closed {
+		return errGone
+	}
 	var seq int64
 	var line string
 	if entry != nil {
@@ -253,26 +393,29 @@ func (s Storage) Write(state string, entry *account.Entry, alarm *time.Time) err
 		}
 		seq, line = entry.Seq, string(encoded)
 	}
-	ring := js.Undefined()
+	ring := math.NaN() // leaves it
 	switch {
 	case alarm == nil:
 	case alarm.IsZero():
-		ring = js.ValueOf(0)
+		ring = 0
 	default:
-		ring = js.ValueOf(alarm.UnixMilli())
+		ring = float64(alarm.Add(time.Millisecond - 1).UnixMilli()) // never before it is due
 	}
-	_, err := s.try(func() js.Value { return host.Call("write", s.storage, state, seq, line, ring) })
+	_, err := told(write(s.number, float64(seq), ring, join(state, line)))
 	return err
 }
 
 // Entries implements durable.Storage.
 func (s Storage) Entries(seq int64, limit int) ([]account.Entry, error) {
-	found, err := s.try(func() js.Value { return host.Call("entries", s.storage, seq, limit) })
+	if s.closed {
+		return nil, errGone
+	}
+	found, err := told(entries(s.number, float64(seq), int32(limit)))
 	if err != nil {
 		return nil, err
 	}
-	var entries []account.Entry
-	return entries, json.Unmarshal([]byte(found.String()), &entries)
+	var all []account.Entry
+	return all, json.Unmarshal([]byte(found), &all)
 }
 
 // Transport sends requests with fetch; it implements http.RoundTripper. The
@@ -285,27 +428,22 @@ type Transport struct {
 
 // RoundTrip implements http.RoundTripper.
 func (t Transport) RoundTrip(request *http.Request) (*http.Response, error) {
-	headers := make(map[string]string, len(request.Header))
-	for name := range request.Header {
-		headers[name] = request.Header.Get(name)
-	}
-	encoded, err := json.Marshal(headers)
-	if err != nil {
-		return nil, err
-	}
 	var body []byte
 	if request.Body != nil {
+		var err error
 		if body, err = io.ReadAll(request.Body); err != nil {
 			return nil, err
 		}
 	}
-	got, err := t.wait(func() js.Value {
-		return host.Call("fetch", request.Method, request.URL.String(), string(encoded), string(body), t.Deadline.Milliseconds())
-	})
+	parts := []string{request.Method, request.URL.String(), string(body)}
+	for name := range request.Header {
+		parts = append(parts, name, request.Header.Get(name))
+	}
+	got, err := t.wait(func(id int32) { fetch(id, int32(t.Deadline.Milliseconds()), join(parts...)) })
 	if err != nil {
 		return nil, err
 	}
-	parts := strings.SplitN(got.String(), "\n", 3)
+	parts = strings.SplitN(got, separator, 3)
 	status, err := strconv.Atoi(parts[0])
 	if err != nil {
 		return nil, fmt.Errorf("edge: fetch: status: %w", err)
@@ -328,12 +466,10 @@ func (d DB) Batch(statements []users.Statement) ([]json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	got, err := d.wait(func() js.Value {
-		return host.Call("batch", cloudflare.GetBinding(d.Binding), string(encoded), d.Deadline.Milliseconds())
-	})
+	got, err := d.wait(func(id int32) { batch(id, int32(d.Deadline.Milliseconds()), join(d.Binding, string(encoded))) })
 	if err != nil {
 		return nil, err
 	}
 	var rows []json.RawMessage
-	return rows, json.Unmarshal([]byte(got.String()), &rows)
+	return rows, json.Unmarshal([]byte(got), &rows)
 }

@@ -1,6 +1,5 @@
 // The JavaScript half of package edge: boots the Go program, calls it, and does
-// for it what only JavaScript can. edge.go is the other half; the functions of
-// `host` are called from there.
+// for it what only JavaScript can. edge.go is the other half.
 import { env } from "cloudflare:workers";
 import "../../build/wasm_exec.js"; // defines globalThis.Go
 import wasm from "../../build/latchkey.wasm";
@@ -18,18 +17,29 @@ export function program() {
 
 // collect tells the program that an object is gone. It boots none: one that is
 // not running holds nothing of it.
-export function collect(number) {
-  if (current && !current.dead) current.enter("close", number);
+export function collect(object) {
+  if (current && !current.dead) current.closed(object);
 }
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+
+// What fields are joined and split with. Only the last one may hold it.
+const separator = "\0";
+
+// How many calls there are between two reports of what is in memory.
+const REPORT_EVERY = 10_000;
 
 class Program {
   dead = false;
   #go = new Go();
-  #host; // what Go exports, and what it may call
+  #exports; // what Go exports
+  #input; // where Go reads what it is given
+  #result; // of the call that is going on
   #asked = new Map(); // number -> promise that Go is to settle
+  #storages = new Map(); // number of an object that has something going on -> its ctx.storage
   #numbers = 0;
-  #memory; // of the WebAssembly instance
-  #bytes = 0;
+  #calls = 0;
 
   constructor() {
     const go = this.#go;
@@ -38,12 +48,12 @@ class Program {
     // due runs at the next entry; our own code has no timers.
     go.importObject.gojs["runtime.scheduleTimeoutEvent"] = (sp) => go.mem.setInt32((sp >>> 0) + 16, 1, true);
     go.importObject.gojs["runtime.clearTimeoutEvent"] = () => {};
-    this.#host = { ...host, started: this.#started.bind(this), answer: this.#answer.bind(this) };
+    go.importObject.edge = this.#imports();
     // github.com/syumai/workers reads this when the program starts.
-    globalThis.context = { env, binding: this.#host };
+    globalThis.context = { env, binding: {} };
     try {
       const instance = new WebAssembly.Instance(wasm, go.importObject);
-      this.#memory = instance.exports.mem;
+      this.#exports = instance.exports;
       go.run(instance);
     } finally {
       globalThis.context = undefined;
@@ -51,12 +61,37 @@ class Program {
     if (go.exited) this.#die(new Error("the program ended at once"));
   }
 
-  // enter calls a function that Go exports, and returns what it returns. It
-  // throws where the program makes a mistake or ends over it.
-  enter(name, ...args) {
-    let result, failure;
+  // The handlers of edge.go. The first three return a Response or the promise of
+  // one, the next two the promise of an answer. All throw where the program makes
+  // a mistake or ends over it.
+  route(method, path, query, authorization, origin, body) {
+    return this.#enter("route", [method, path, query, authorization, origin, body ?? ""].join(separator), body === undefined ? 1 : 0);
+  }
+  failed(method, path, origin, code, cause) {
+    return this.#enter("failed", [method, path, origin, code, cause].join(separator));
+  }
+  scheduled() {
+    return this.#enter("scheduled", "");
+  }
+  object(object, name, storage, request, origin) {
+    return this.#ask("object", [request, origin, name].join(separator), object, storage);
+  }
+  alarm(object, name, storage) {
+    return this.#ask("alarm", name, object, storage);
+  }
+  closed(object) {
+    this.#storages.delete(object);
+    this.#enter("closed", "", object);
+  }
+
+  // #enter calls a function that Go exports with a text and numbers.
+  #enter(name, text, ...numbers) {
+    if (++this.#calls % REPORT_EVERY === 0) this.#report();
+    this.#result = undefined;
+    let mistake, failure;
     try {
-      result = this.#host[name](...args);
+      const length = this.#give(text);
+      if (!this.#go.exited) mistake = this.#exports[name](length, ...numbers);
     } catch (error) {
       failure = error; // a WebAssembly trap
     }
@@ -64,28 +99,18 @@ class Program {
       this.#die(failure);
       throw new Error("the program ended", { cause: failure });
     }
-    if (this.#memory.buffer.byteLength !== this.#bytes) this.#grown();
-    if (result === null) throw Object.assign(new Error("the program made a mistake"), { mistake: true }); // edge.go has logged it
-    return result;
+    if (mistake) throw Object.assign(new Error("the program made a mistake"), { mistake: true }); // edge.go has logged it
+    return this.#result;
   }
 
-  // #grown logs how much memory the program has; it never gives any back.
-  // waiting is how many promises it has to settle, references how many
-  // JavaScript values it holds or has held at once.
-  #grown() {
-    this.#bytes = this.#memory.buffer.byteLength;
-    console.log(JSON.stringify({
-      evt: "memory", ms: 0, bytes: this.#bytes, waiting: this.#asked.size, references: this.#go._values.length,
-    }));
-  }
-
-  // ask calls a function that Go exports and that answers later.
-  ask(name, ...args) {
+  // #ask calls a function that Go exports and that answers later.
+  #ask(name, text, object, storage) {
     return new Promise((resolve, reject) => {
       const number = ++this.#numbers;
       this.#asked.set(number, { resolve, reject });
+      this.#storages.set(object, storage);
       try {
-        this.enter(name, number, ...args);
+        this.#enter(name, text, number, object);
       } catch (error) {
         this.#asked.delete(number);
         reject(error);
@@ -93,22 +118,58 @@ class Program {
     });
   }
 
-  #answer(number, failure, value) {
-    const asked = this.#asked.get(number);
-    this.#asked.delete(number);
-    if (failure) asked?.reject(new Error(failure));
-    else asked?.resolve(value);
+  // #give writes a text where Go reads it, and returns its length in bytes.
+  #give(text) {
+    if (this.#input?.buffer !== this.#exports.mem.buffer) this.#grown();
+    const { read, written } = encoder.encodeInto(text, this.#input);
+    if (read === text.length) return written;
+    const bytes = encoder.encode(text);
+    const at = this.#exports.reserve(bytes.length);
+    new Uint8Array(this.#exports.mem.buffer, at, bytes.length).set(bytes);
+    return bytes.length;
+  }
+
+  // #tell gives Go the result of an import: a text, or below 0 what went wrong.
+  #tell(result) {
+    let text, failed;
+    try {
+      text = result();
+    } catch (error) {
+      failed = true;
+      text = String(error?.message ?? error);
+    }
+    const length = this.#give(text);
+    return failed ? -1 - length : length;
+  }
+
+  // #grown looks at where the memory lies now.
+  #grown() {
+    const { mem, input, inputSize } = this.#exports;
+    this.#input = new Uint8Array(mem.buffer, input(), inputSize());
+    this.#report();
+  }
+
+  // #report logs how much memory there is, which never shrinks, and what is kept
+  // in it: objects, those of them with something going on (active), promises
+  // that Go waits for (waiting) and that it has to settle (asked), JavaScript
+  // values that it holds (references). None grows with users or requests.
+  #report() {
+    console.log(JSON.stringify({
+      evt: "memory", ms: 0, bytes: this.#exports.mem.buffer.byteLength,
+      objects: this.#exports.kept(), active: this.#storages.size,
+      waiting: this.#exports.waiting(), asked: this.#asked.size, references: this.#go._ids.size,
+    }));
   }
 
   // #started tells Go how a promise ends, by the number it waits under.
-  #started(number, promise) {
-    const settled = (failure, value) => {
+  #started(id, promise) {
+    const settled = (failed, text) => {
       if (this.dead) return;
       try {
-        this.enter("settled", number, failure, value);
+        this.#enter("settled", text, id, failed);
       } catch {} // the program ended; #die has told everybody
     };
-    promise.then((value) => settled("", value), (error) => settled(String(error?.message ?? error) || "failed", ""));
+    promise.then((text) => settled(0, text), (error) => settled(1, String(error?.message ?? error) || "failed"));
   }
 
   // #die gives up on the program: what is in flight fails, and the next call
@@ -120,6 +181,115 @@ class Program {
     for (const { reject } of this.#asked.values()) reject(new Error("the program ended"));
     this.#asked.clear();
   }
+
+  // #imports are the functions that Go imports; edge.go says what each returns.
+  // A text is two arguments, its address and its length; fields of it are
+  // separated. None may throw.
+  #imports() {
+    const text = (at, length) => decoder.decode(new Uint8Array(this.#exports.mem.buffer, at, length));
+    const fields = (at, length) => text(at, length).split(separator);
+    const settle = (number, settled) => {
+      const asked = this.#asked.get(number);
+      this.#asked.delete(number);
+      if (asked) settled(asked);
+    };
+    return {
+      // respond answers a call; 0 is the one that is going on.
+      respond: (number, status, at, length) => {
+        const [body, ...headers] = fields(at, length);
+        const response = new Response(body || null, { status, headers: dictionary(headers) });
+        if (number) settle(number, ({ resolve }) => resolve(response));
+        else this.#result = response;
+      },
+
+      done: (number, at, length) =>
+        settle(number, ({ resolve, reject }) => (length ? reject(new Error(text(at, length))) : resolve())),
+
+      forward: (at, length) => {
+        const [namespace, request, origin, ...name] = fields(at, length);
+        this.#result = forward(namespace, request, origin, name.join(separator));
+      },
+
+      // ask resolves to the body of what an object answers.
+      ask: (id, at, length) => {
+        const [namespace, request, ...name] = fields(at, length);
+        this.#started(id, forward(namespace, request, "", name.join(separator)).then((response) => response.text()));
+      },
+
+      fetch: (id, milliseconds, at, length) => {
+        const [method, url, body, ...headers] = fields(at, length);
+        this.#started(id, call(milliseconds, url, { method, body: body || undefined, headers: dictionary(headers) }));
+      },
+
+      batch: (id, milliseconds, at, length) => {
+        const [db, statements] = fields(at, length);
+        this.#started(id, batch(milliseconds, env[db], JSON.parse(statements)));
+      },
+
+      load: (object) => this.#tell(() => this.#storages.get(object).kv.get("state") ?? ""),
+
+      // write stores all of it or nothing: writes without an await in between are
+      // one transaction, the alarm included. alarm: NaN leaves it, 0 deletes it.
+      write: (object, seq, alarm, at, length) => this.#tell(() => {
+        const storage = this.#storages.get(object);
+        const [state, entry] = fields(at, length);
+        if (alarm === 0) storage.deleteAlarm();
+        else if (alarm) storage.setAlarm(alarm);
+        if (entry) storage.kv.put(entryKey(seq), entry);
+        storage.kv.put("state", state);
+        return "";
+      }),
+
+      entries: (object, after, limit) => this.#tell(() => {
+        const found = this.#storages.get(object).kv.list({ prefix: "ledger:", startAfter: entryKey(after), limit });
+        return `[${Array.from(found, ([, entry]) => entry).join(",")}]`;
+      }),
+
+      rest: (object) => this.#storages.delete(object),
+
+      log: (at, length) => console.log(text(at, length)),
+
+      // measure gives a data point up where the runtime takes none: past its limits,
+      // or outside of any request. Nobody's answer may depend on it.
+      measure: (at, length) => {
+        try {
+          env.METRICS.writeDataPoint(JSON.parse(text(at, length)));
+        } catch {}
+      },
+    };
+  }
+}
+
+// dictionary returns headers given as name, value, name, …
+function dictionary(headers) {
+  const found = {};
+  for (let i = 0; i < headers.length; i += 2) found[headers[i]] = headers[i + 1];
+  return found;
+}
+
+// forward hands a request to an object. Header values are Latin-1, so the
+// request travels encoded.
+async function forward(namespace, request, origin, name) {
+  return env[namespace].getByName(name).fetch("https://object/", {
+    headers: { "latchkey-request": encodeURIComponent(request), "latchkey-origin": origin },
+  });
+}
+
+// call resolves to status, Retry-After and body of an answer. The deadline
+// covers the body too. A redirect is an answer like any other: to follow it
+// would carry the provisioning key along.
+function call(milliseconds, url, request) {
+  const controller = new AbortController();
+  const answered = fetch(url, { ...request, redirect: "manual", signal: controller.signal })
+    .then(async (response) => [response.status, response.headers.get("retry-after") ?? "", await response.text()].join(separator));
+  return within(milliseconds, answered, () => controller.abort());
+}
+
+// batch runs SQL statements as one transaction and resolves to the rows of
+// each, as JSON.
+async function batch(milliseconds, db, statements) {
+  const results = await within(milliseconds, db.batch(statements.map(({ sql, args }) => db.prepare(sql).bind(...args))));
+  return JSON.stringify(results.map(({ results }) => results));
 }
 
 // within rejects where a promise takes longer than so many milliseconds. abort
@@ -135,58 +305,3 @@ function within(milliseconds, promise, abort = () => {}) {
 }
 
 const entryKey = (seq) => `ledger:${String(seq).padStart(16, "0")}`;
-
-const host = {
-  respond: (status, headers, body) => new Response(body || null, { status, headers: JSON.parse(headers) }),
-
-  // forward hands a request to an object. Header values are Latin-1, so the
-  // request travels encoded.
-  forward: (namespace, name, request, origin) =>
-    namespace.getByName(name).fetch("https://object/", {
-      headers: { "latchkey-request": encodeURIComponent(request), "latchkey-origin": origin },
-    }),
-
-  // ask resolves to the body of what an object answers.
-  ask: (namespace, name, request) => host.forward(namespace, name, request, "").then((response) => response.text()),
-
-  // fetch resolves to status, Retry-After and body, each after a line break. The
-  // deadline covers the body too. A redirect is an answer like any other: to
-  // follow it would carry the provisioning key along.
-  fetch(method, url, headers, body, milliseconds) {
-    const controller = new AbortController();
-    const answered = fetch(url, {
-      method, headers: JSON.parse(headers), body: body || undefined, redirect: "manual", signal: controller.signal,
-    }).then(async (response) => [response.status, response.headers.get("retry-after") ?? "", await response.text()].join("\n"));
-    return within(milliseconds, answered, () => controller.abort());
-  },
-
-  // batch runs SQL statements as one transaction and resolves to the rows of
-  // each, as JSON.
-  batch: (db, statements, milliseconds) =>
-    within(milliseconds, db.batch(JSON.parse(statements).map(({ sql, args }) => db.prepare(sql).bind(...args))))
-      .then((results) => JSON.stringify(results.map(({ results }) => results))),
-
-  load: (storage) => storage.kv.get("state") ?? "",
-
-  // write stores all of it or nothing: writes without an await in between are
-  // one transaction, the alarm included. alarm: undefined leaves it, 0 deletes it.
-  write(storage, state, seq, entry, alarm) {
-    if (alarm === 0) storage.deleteAlarm();
-    else if (alarm) storage.setAlarm(alarm);
-    if (entry) storage.kv.put(entryKey(seq), entry);
-    storage.kv.put("state", state);
-  },
-
-  entries: (storage, after, limit) =>
-    `[${Array.from(storage.kv.list({ prefix: "ledger:", startAfter: entryKey(after), limit }), ([, entry]) => entry).join(",")}]`,
-
-  log: (line) => console.log(line),
-
-  // measure gives a data point up where the runtime takes none: past its limits,
-  // or outside of any request. Nobody's answer may depend on it.
-  measure(dataset, point) {
-    try {
-      dataset.writeDataPoint(JSON.parse(point));
-    } catch {}
-  },
-};

@@ -304,6 +304,9 @@ const maxRetryAfter = time.Hour
 
 // retryAfter reads both forms of the header: seconds, and a date.
 func (c Client) retryAfter(value string) time.Duration {
+	if value == "" {
+		return 0
+	}
 	var wait time.Duration
 	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
 		wait = time.Duration(min(seconds, int64(maxRetryAfter/time.Second))) * time.Second

@@ -14,8 +14,12 @@ const { program } = await import("../../edge/edge.mjs");
 export { UserObject };
 
 const ways = {
-  // Nothing recovers from a panic here: the argument is no number.
-  "/kill/panic": () => program().enter("settled", "no number", "", ""),
+  // Nothing recovers from a panic here: there is no such length.
+  "/kill/panic": () => {
+    program();
+    instances.at(-1).exports.reserve(-1);
+    program().route("GET", "/healthz", "", "", "", "");
+  },
   // All memory is taken, and Go then asks for more.
   "/kill/memory": () => {
     const { mem } = instances.at(-1).exports;
@@ -24,7 +28,7 @@ const ways = {
     } catch {
       // no more to be had
     }
-    program().enter("route", "GET", "/".repeat(64 << 20), "", "", false);
+    program().route("GET", "/".repeat(64 << 20), "", "", "", "");
   },
 };
 

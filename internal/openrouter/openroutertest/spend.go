@@ -42,7 +42,12 @@ const (
 // overshoot it. The error is, or wraps, ErrKeyNotFound, ErrKeyDisabled,
 // ErrKeyExpired or ErrLimitExceeded, or tells what is wrong with the amount.
 func (s *Server) Spend(key string, credits float64) error {
-	return s.spend(hashOf(key), credits, "", "")
+	return s.SpendByHash(hashOf(key), credits)
+}
+
+// SpendByHash is Spend for a caller that knows the key's hash alone.
+func (s *Server) SpendByHash(hash string, credits float64) error {
+	return s.spend(hash, credits, "", "")
 }
 
 // spend charges the key with this hash; model and provider have defaults.

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMedian(t *testing.T) {
+	for _, c := range []struct {
+		values []float64
+		want   float64
+	}{
+		{[]float64{3}, 3},
+		{[]float64{5, 1, 3}, 3},
+		{[]float64{4, 1, 3, 2}, 2.5},
+		{nil, math.NaN()},
+		{[]float64{1, math.NaN(), 2}, math.NaN()},
+	} {
+		if got := median(c.values); got != c.want && !(math.IsNaN(got) && math.IsNaN(c.want)) {
+			t.Errorf("median(%v) = %v, want %v", c.values, got, c.want)
+		}
+	}
+}
+
+func TestRatio(t *testing.T) {
+	b := &bench{results: map[string]map[string][]result{"steady": {
+		"latchkey": {{rate: 200}, {rate: 900}, {rate: 300}},
+		"plain":    {{rate: 100}, {rate: 300}, {rate: 300}},
+	}}}
+	// Of each round, and not that of the medians, which would be 1.
+	if got := b.ratio("steady", "latchkey", "plain", rate); got != 2 {
+		t.Errorf("the ratio is %v, want 2", got)
+	}
+	if got := b.ratio("steady", "latchkey", "floor", rate); !math.IsNaN(got) {
+		t.Errorf("the ratio to what did not run is %v", got)
+	}
+}
+
+func TestFirstAnswer(t *testing.T) {
+	b := &bench{cold: map[string][]coldStart{
+		"latchkey": {{blank: 250e6, ready: 390e6, first: 40e6}, {blank: 300e6, ready: 280e6, first: 60e6}, {blank: 270e6, ready: 310e6, first: 50e6}},
+		"plain":    {{blank: 250e6, ready: 249e6, first: 10e6}},
+	}}
+	for contestant, want := range map[string][2]float64{"latchkey": {30, 50}, "plain": {0, 10}} {
+		if loading, first := b.firstAnswer(contestant); loading != want[0] || first != want[1] {
+			t.Errorf("%s loads for %v ms and answers after %v, want %v", contestant, loading, first, want)
+		}
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	hundred := make([]time.Duration, 100)
+	for i := range hundred {
+		hundred[i] = time.Duration(i + 1)
+	}
+	for _, c := range []struct {
+		sorted []time.Duration
+		p      float64
+		want   time.Duration
+	}{
+		{hundred, 50, 50},
+		{hundred, 99, 99},
+		{hundred[:1], 50, 1},
+		{hundred[:1], 99, 1},
+		{hundred[:3], 50, 2},
+		{hundred[:10], 99, 10},
+	} {
+		if got := percentile(c.sorted, c.p); got != c.want {
+			t.Errorf("of %d values the %v %% are %d, want %d", len(c.sorted), c.p, got, c.want)
+		}
+	}
+}
+
+func TestPart(t *testing.T) {
+	users := newUsers("u", 10)
+	var all []user
+	for round := range 3 {
+		all = append(all, part(users, round, 3)...)
+	}
+	if !slices.Equal(all, users) {
+		t.Errorf("the parts are %v", all)
+	}
+}
+
+func TestSplitStatements(t *testing.T) {
+	sql := "-- First; of all.\n\nCREATE TABLE a (\n  b TEXT, -- a column; of text\n  c TEXT\n) WITHOUT ROWID;\nALTER TABLE a ADD d INTEGER\n"
+	want := []string{"CREATE TABLE a (\n  b TEXT, \n  c TEXT\n) WITHOUT ROWID", "ALTER TABLE a ADD d INTEGER"}
+	if got := splitStatements(sql); !slices.Equal(got, want) {
+		t.Errorf("statements are %q, want %q", got, want)
+	}
+
+	all, err := readStatements(filepath.Join("..", "..", "migrations"))
+	if err != nil || len(all) == 0 {
+		t.Fatalf("the migrations are %q, %v", all, err)
+	}
+	for _, statement := range all {
+		if strings.Count(statement, "'")%2 != 0 || !strings.HasPrefix(statement, strings.ToUpper(statement[:6])) {
+			t.Errorf("this was cut in a string: %q", statement)
+		}
+	}
+}
+
+func TestReplaceTable(t *testing.T) {
+	const page = "# Title\n<!-- bench -->\nold\n<!-- /bench -->\nend\n"
+	for _, c := range []struct{ text, want string }{
+		{page, "# Title\n<!-- bench -->\n| new |\n<!-- /bench -->\nend\n"},
+		{strings.Replace(page, "old\n", "", 1), "# Title\n<!-- bench -->\n| new |\n<!-- /bench -->\nend\n"},
+		{"# Title\n", ""},
+		{"<!-- bench -->\n", ""},
+		{"<!-- /bench -->\n<!-- bench -->\n", ""},
+		{page + page, ""},
+	} {
+		got, err := replaceTable(c.text, "| new |\n")
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%q becomes %q, %v", c.text, got, err)
+		}
+	}
+}
+
+func TestTargetMet(t *testing.T) {
+	for _, c := range []struct {
+		target target
+		want   string
+	}{
+		{target{want: 1.5, got: 1.5}, "met"},
+		{target{want: 1.5, got: 1.49}, "MISSED"},
+		{target{want: 1.3, got: 1.3, atMost: true}, "met"},
+		{target{want: 1.3, got: 1.31, atMost: true}, "MISSED"},
+	} {
+		if got := c.target.verdict(); got != c.want {
+			t.Errorf("%+v is %s", c.target, got)
+		}
+	}
+}

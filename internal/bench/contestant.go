@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// contestant is one way to do the job.
+type contestant struct {
+	name    string // for -only
+	title   string
+	entry   string // file of the entry module, relative to the repository
+	noJob   bool   // the floor, which does nothing of the job: its answers are not latchkey's
+	portion int    // of a load that asks each user once, it gets one user in so many
+
+	upstream  *upstream
+	state     string // folder of what it keeps
+	inspector int    // port, 0 for none
+
+	process *exec.Cmd
+	input   io.Closer // closing it ends the process
+	output  *bufio.Reader
+	url     string
+	workerd int           // process id, 0 where there is no /proc to tell
+	ready   time.Duration // how long workerd took to start
+
+	kept       int // answers with a kept key that its log told of before it was stopped
+	statements int // of D1, before those answers
+}
+
+// Secrets for the time of the run. They guard nothing.
+const (
+	jwtSecret       = "bench-bench-bench-bench-bench-bench"
+	provisioningKey = "sk-or-v1-stand-in-for-the-bench"
+	encryptionKey   = "YmVuY2hiZW5jaGJlbmNoYmVuY2hiZW5jaGJlbmNoYmU="
+)
+
+// start runs the contestant on the state that it left, if any. Where blank, all
+// is as it would be, but nothing of the contestant is loaded.
+func (c *contestant) start(ctx context.Context, root string, blank bool) error {
+	migrations := []string{}
+	if _, err := os.Stat(c.state); err != nil { // it never ran
+		if migrations, err = readStatements(filepath.Join(root, "migrations")); err != nil {
+			return err
+		}
+	}
+	config := map[string]any{
+		"entry": filepath.Join(root, c.entry), "state": c.state, "migrations": migrations, "blank": blank,
+		"env": map[string]string{
+			"JWT_SECRET_CLOUD": jwtSecret, "OPENROUTER_PROVISIONING_API_KEY": provisioningKey, "KEY_ENCRYPTION_KEY": encryptionKey,
+			"OPENROUTER_BASE_URL": c.upstream.url, "FLOOR_HASH": c.upstream.floorHash,
+		},
+	}
+	if c.inspector != 0 {
+		config["inspector"] = c.inspector
+	}
+	encoded, err := json.Marshal(config)
+	if err != nil {
+		return err
+	}
+	c.process = exec.CommandContext(ctx, filepath.Join(root, "node_modules/.bin/node"), filepath.Join(root, "internal/bench/workerd.mjs"), string(encoded))
+	c.process.Stderr = os.Stderr
+	c.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.process.Cancel = func() error { return c.input.Close() } // it stops workerd, and then ends
+	if c.input, err = c.process.StdinPipe(); err != nil {
+		return err
+	}
+	output, err := c.process.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	c.output = bufio.NewReader(output)
+	if err := c.process.Start(); err != nil {
+		return fmt.Errorf("starting %s (run `make setup` first): %w", c.name, err)
+	}
+	var answer struct {
+		URL   string
+		Ready float64 // milliseconds
+	}
+	if err := c.readLine(&answer); err != nil {
+		return fmt.Errorf("%s did not start: %w", c.name, err)
+	}
+	c.url, c.ready = answer.URL, time.Duration(answer.Ready*float64(time.Millisecond))
+	pid := strconv.Itoa(c.process.Process.Pid)
+	children, _ := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children") // workerd is the only one
+	c.workerd, _ = strconv.Atoi(strings.TrimSpace(string(children)))
+	return nil
+}
+
+func (c *contestant) readLine(into any) error {
+	line, err := c.output.ReadBytes('\n')
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(line, into)
+}
+
+// stop ends the process and workerd, where they run.
+func (c *contestant) stop() {
+	if c.process == nil || c.process.Process == nil || c.process.ProcessState != nil {
+		return
+	}
+	c.input.Close()
+	var told struct{ Kept, Statements int }
+	if c.readLine(&told) == nil { // what failed ends without a word
+		c.kept += told.Kept
+		c.statements += told.Statements
+	}
+	_ = c.process.Wait()                                      // however it ended, it ended
+	_ = syscall.Kill(-c.process.Process.Pid, syscall.SIGKILL) // workerd, should it have been left behind
+}
+
+// cpu returns the processor time that workerd has used, or 0 where there is no
+// /proc to tell.
+func (c *contestant) cpu() time.Duration {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(c.workerd) + "/stat")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ") // after the name, which may hold blanks
+	fields := strings.Fields(rest)
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * tick
+}
+
+// tick is the unit of processor time in /proc.
+const tick = time.Second / 100
+
+// rest waits until workerd is done with what it goes on with after its answers:
+// this disturbs nobody else's turn then, and counts as processor time of its own.
+func (c *contestant) rest(ctx context.Context) {
+	for deadline := time.Now().Add(10 * time.Second); ctx.Err() == nil && time.Now().Before(deadline); {
+		before := c.cpu()
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+		if c.cpu()-before <= tick {
+			return
+		}
+	}
+}
+
+// readStatements returns the SQL statements of a folder's files, in the order
+// of their names.
+func readStatements(folder string) ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(folder, "*.sql"))
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, file := range files {
+		sql, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, splitStatements(string(sql))...)
+	}
+	return all, nil
+}
+
+// splitStatements splits SQL in which neither a semicolon nor two dashes stand
+// inside of a string, as in our migrations.
+func splitStatements(sql string) []string {
+	code := ""
+	for line := range strings.Lines(sql) {
+		line, _, _ = strings.Cut(line, "--")
+		code += strings.TrimRight(line, "\n") + "\n"
+	}
+	var statements []string
+	for statement := range strings.SplitSeq(code, ";") {
+		if statement = strings.TrimSpace(statement); statement != "" {
+			statements = append(statements, statement)
+		}
+	}
+	return statements
+}

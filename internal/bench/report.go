@@ -1,0 +1,205 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// A measure is what is compared of two results.
+type measure func(result) float64
+
+func rate(r result) float64 { return r.rate }
+func p50(r result) float64  { return milliseconds(r.p50) }
+func p99(r result) float64  { return milliseconds(r.p99) }
+func cpu(r result) float64  { return milliseconds(r.cpu) }
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// typical is the median over the rounds; not a number where there were none.
+func (b *bench) typical(load, contestant string, of measure) float64 {
+	var all []float64
+	for _, r := range b.results[load][contestant] {
+		all = append(all, of(r))
+	}
+	return median(all)
+}
+
+// ratio compares a contestant with another by what both did in the same round,
+// and is the median over the rounds; not a number where there were none.
+func (b *bench) ratio(load, contestant, other string, of measure) float64 {
+	ours, theirs := b.results[load][contestant], b.results[load][other]
+	var all []float64
+	for round := range min(len(ours), len(theirs)) {
+		all = append(all, of(ours[round])/of(theirs[round]))
+	}
+	return median(all)
+}
+
+// firstAnswer returns the milliseconds that a fresh isolate takes to load and, in
+// the median, to its first answer. Of the times that workerd took to start, the
+// shortest are compared: their difference is a tenth of them, and what disturbs a
+// start can only make it longer.
+func (b *bench) firstAnswer(contestant string) (loading, first float64) {
+	var blank, ready, answer []float64
+	for _, one := range b.cold[contestant] {
+		blank = append(blank, milliseconds(one.blank))
+		ready = append(ready, milliseconds(one.ready))
+		answer = append(answer, milliseconds(one.first))
+	}
+	if len(answer) == 0 {
+		return math.NaN(), math.NaN()
+	}
+	return max(0, slices.Min(ready)-slices.Min(blank)), median(answer)
+}
+
+// worst is the largest of what latchkey did in the rounds; not a number where
+// there were none.
+func (b *bench) worst(load string, of measure) float64 {
+	worst := math.NaN()
+	for i, r := range b.results[load]["latchkey"] {
+		if i == 0 || of(r) > worst {
+			worst = of(r)
+		}
+	}
+	return worst
+}
+
+// median is not a number where there are no values, or one that is none.
+func median(values []float64) float64 {
+	n := len(values)
+	if n == 0 || slices.ContainsFunc(values, math.IsNaN) {
+		return math.NaN()
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// target is what the project wants of itself.
+type target struct {
+	what   string
+	want   float64
+	atMost bool // rather than at least
+	got    float64
+}
+
+func (t target) met() bool {
+	if t.atMost {
+		return t.got <= t.want
+	}
+	return t.got >= t.want
+}
+
+func (t target) wanted() string {
+	if t.atMost {
+		return "≤ " + number(t.want)
+	}
+	return "≥ " + number(t.want)
+}
+
+func (t target) verdict() string {
+	if t.met() {
+		return "met"
+	}
+	return "MISSED"
+}
+
+// targets returns those about which this run says something.
+func (b *bench) targets() []target {
+	requests := func(r result) float64 {
+		all := 0
+		for _, n := range r.calls {
+			all += n
+		}
+		return float64(all) / float64(r.requests)
+	}
+	statements := math.NaN()
+	for _, c := range b.contestants {
+		if c.name == "latchkey" {
+			statements = float64(c.statements) / float64(c.kept)
+		}
+	}
+	ourLoading, ourFirst := b.firstAnswer("latchkey")
+	theirLoading, theirFirst := b.firstAnswer("plain")
+	all := []target{
+		{"steady: throughput / plain JavaScript's", 1.5, false, b.ratio("steady", "latchkey", "plain", rate)},
+		{"steady: throughput / the floor's", 0.85, false, b.ratio("steady", "latchkey", "floor", rate)},
+		{"steady: throughput / workers.Serve's", 8, false, b.ratio("steady", "latchkey", "serve", rate)},
+		{"steady: p99 / plain JavaScript's", 1, true, b.ratio("steady", "latchkey", "plain", p99)},
+		{"changing: throughput / plain JavaScript's", 1.2, false, b.ratio("changing", "latchkey", "plain", rate)},
+		{"changing: p99 / plain JavaScript's", 1, true, b.ratio("changing", "latchkey", "plain", p99)},
+		{"200 tabs of one user: throughput / plain JavaScript's", 5, false, b.ratio("tabs", "latchkey", "plain", rate)},
+		{"200 tabs of one user: GETs in flight at once", 1, true, b.worst("tabs", func(r result) float64 { return float64(r.most) })},
+		{"kept key: OpenRouter calls for an answer", 1, true, b.worst("steady", requests)},
+		{"kept key: D1 statements before the answer", 0, true, statements},
+		{"fresh isolate, loading and first answer: time / plain JavaScript's", 4, true, (ourLoading + ourFirst) / (theirLoading + theirFirst)},
+		{"fresh object, warm isolate: p50 / plain JavaScript's", 1.3, true, b.ratio("object", "latchkey", "plain", p50)},
+	}
+	return slices.DeleteFunc(all, func(t target) bool { return math.IsNaN(t.got) })
+}
+
+// print writes all that was measured, for reading in a terminal.
+func (b *bench) print(to io.Writer) {
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, l := range b.loads {
+		if l.phase == cold {
+			b.printCold(w, l)
+			continue
+		}
+		fmt.Fprintf(w, "\n%s; connections: %d\n", l.title, l.connections)
+		fmt.Fprint(w, "\treq/s\tp50, ms\tp99, ms\tCPU, ms\tlatchkey's:\treq/s\tp99\tCPU\t\n")
+		for _, c := range b.contestants {
+			if len(b.results[l.name][c.name]) == 0 {
+				continue
+			}
+			fmt.Fprint(w, c.title+"\t")
+			for _, of := range []measure{rate, p50, p99, cpu} {
+				fmt.Fprint(w, number(b.typical(l.name, c.name, of))+"\t")
+			}
+			if c.name != "latchkey" {
+				for _, of := range []measure{rate, p99, cpu} {
+					fmt.Fprint(w, "\t× "+number(b.ratio(l.name, "latchkey", c.name, of)))
+				}
+				fmt.Fprint(w, "\t")
+			}
+			fmt.Fprintln(w)
+		}
+	}
+	w.Flush()
+	fmt.Fprintln(to)
+	w = tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	for _, t := range b.targets() {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", t.what, t.wanted(), number(t.got), t.verdict())
+	}
+	w.Flush()
+}
+
+func (b *bench) printCold(w io.Writer, l load) {
+	fmt.Fprintf(w, "\n%s\n\tloading, ms\tfirst answer, ms\ttogether\tlatchkey's:\tfirst answer\ttogether\t\n", l.title)
+	ourLoading, ourFirst := b.firstAnswer("latchkey")
+	for _, c := range b.contestants {
+		loading, first := b.firstAnswer(c.name)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t", c.title, number(loading), number(first), number(loading+first))
+		if c.name != "latchkey" {
+			fmt.Fprintf(w, "\t× %s\t× %s\t", number(ourFirst/first), number((ourLoading+ourFirst)/(loading+first)))
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+// number writes a number as exactly as it is worth.
+func number(v float64) string {
+	switch {
+	case math.IsNaN(v) || math.IsInf(v, 0): // such as processor time where there is no /proc
+		return "–"
+	case v >= 100 || v == math.Trunc(v):
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	default:
+		return fmt.Sprintf("%.2f", v)
+	}
+}

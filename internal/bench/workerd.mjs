@@ -1,0 +1,75 @@
+// Runs one contestant on workerd, without wrangler: its requests come in by a
+// socket of workerd's own. The argument is a JSON object:
+//
+//   entry      file of the entry module; what it imports is found from there
+//   env        variables and secrets
+//   state      folder for what objects and D1 keep
+//   migrations SQL statements to run on D1 first
+//   inspector  port of the inspector; absent: none
+//   blank      load nothing of the contestant, but carry its files along as data
+//
+// A line is printed once it answers, {"url", "ready"}: where, and how many
+// milliseconds workerd took to be ready. It ends when its standard input does,
+// and prints {"kept", "statements"}: of how many answers with a kept key its log
+// tells, and how many D1 statements went before them. (Only latchkey logs any.)
+import { readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { convertV4MiniflareOptions, Miniflare } from "miniflare";
+
+const { entry, env, state, migrations, inspector, blank } = JSON.parse(process.argv[2]);
+
+// modules returns a module and those that it imports. A folder may hold others,
+// such as earlier builds.
+function modules(path) {
+  if (path.endsWith(".wasm")) return [{ type: "CompiledWasm", path }];
+  const imports = readFileSync(path, "utf8").matchAll(/^\s*import\s[^;]*?"(\.\/[^"]+)"/gm);
+  return [{ type: "ESModule", path }, ...Array.from(imports).flatMap(([, name]) => modules(resolve(dirname(path), name)))];
+}
+
+const blankModule = `
+  import { DurableObject } from "cloudflare:workers";
+  export class UserObject extends DurableObject {}
+  export default {};
+`;
+
+const told = { kept: 0, statements: 0 };
+
+function handleStructuredLogs({ level, message }) {
+  if (level === "error") console.error(message);
+  if (!message.startsWith('{"evt":"key"')) return;
+  const { outcome, calls = [] } = JSON.parse(message);
+  if (outcome !== "kept") return;
+  told.kept++;
+  told.statements += calls.filter(({ method }) => method === "D1").length;
+}
+
+const began = performance.now();
+const runtime = new Miniflare(convertV4MiniflareOptions({
+  modulesRoot: dirname(entry),
+  modules: blank
+    ? [{ type: "ESModule", path: `${dirname(entry)}/blank.mjs`, contents: blankModule }, ...modules(entry).map(({ path }) => ({ type: "Data", path }))]
+    : modules(entry),
+  compatibilityDate: "2026-11-01", // as in wrangler.toml
+  bindings: env,
+  d1Databases: { DB: "bench" },
+  durableObjects: { USERS: { className: "UserObject", useSQLite: true } },
+  resourcePersistencePath: state,
+  stripCfConnectingIp: false,
+  unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }],
+  inspectorPort: inspector,
+  handleStructuredLogs,
+}));
+
+process.stdin.resume().on("end", async () => {
+  await runtime.dispose();
+  console.log(JSON.stringify(told));
+  process.exit();
+});
+
+const url = await runtime.unsafeGetDirectURL();
+const ready = performance.now() - began;
+if (migrations.length > 0) {
+  const db = await runtime.getD1Database("DB");
+  for (const statement of migrations) await db.prepare(statement).run();
+}
+console.log(JSON.stringify({ url: url.origin, ready }));
