@@ -92,6 +92,43 @@ func TestD1IsRightWithinAMinuteOfItsRecovery(t *testing.T) {
 	}
 }
 
+// TestABurstIsWrittenToD1Seldom: a single change is written at once; where they
+// follow on one another, the row lags by no more than five seconds.
+func TestABurstIsWrittenToD1Seldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		w.settings.Policy.KeyLimit, w.kept = 5*account.Credit, true
+		w.asked(durable.Me)
+		w.decide = func(*call) fate { return well }
+		w.lines = nil
+		const changes, apart = 100, 250 * time.Millisecond
+		for range changes {
+			w.now = w.now.Add(apart)
+			if h := w.firstAlarm(); h != nil && !h.alarm.After(w.now) {
+				w.ring(h)
+			}
+			w.spend(ada, 0.01)
+			w.ask(ada, durable.Me)
+			for synctest.Wait(); len(w.waiting) > 0; synctest.Wait() {
+				w.step(0)
+			}
+		}
+		writes := 0
+		for _, line := range w.lines {
+			if line.Op == "d1" {
+				writes++
+			}
+		}
+		// 25 seconds: some while the pause grows, then one each five seconds.
+		if writes < 5 || writes > 20 {
+			t.Errorf("%d changes in %v were written to D1 %d times", changes, changes*apart, writes)
+		}
+		w.drain()
+		w.checkRest()
+		w.report(t, "after the burst")
+	})
+}
+
 // TestALongLedgerReachesD1InSteps: more entries than one statement takes.
 func TestALongLedgerReachesD1InSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -173,6 +210,7 @@ func TestARefreshHealsALostEncryptionKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		w.crash(ada) // settings change with a new program
 		w.settings.Sealer = other
 		if got := w.asked(durable.Me); got.Status != 500 || got.Code != "internal" {
 			t.Errorf("got %d %s for a key that cannot be opened", got.Status, got.Code)

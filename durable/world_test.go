@@ -52,6 +52,7 @@ type world struct {
 	withdrawn  map[string]bool            // hashes an operator deleted at OpenRouter
 	read       map[string]account.Credits // by hash: the usage that a reading delivered
 	violations []string
+	kept       bool // objects at rest always stay in memory; otherwise every second time
 }
 
 // home is what outlives an object: its storage and its alarm.
@@ -73,6 +74,7 @@ type body struct {
 	home   *home
 	object *durable.Object
 	dead   bool
+	rests  int // how often it came to rest
 }
 
 var errDead = errors.New("the object is no longer the current one")
@@ -225,9 +227,10 @@ func (w *world) object(user string) *durable.Object {
 				defer w.mu.Unlock()
 				w.lines = append(w.lines, line)
 			},
-			// The runtime keeps nothing in Go between requests.
+			// The Worker may keep an object at rest in memory, or not.
 			Idle: func() {
-				if h.living == b {
+				b.rests++
+				if h.living == b && !w.kept && b.rests%2 == 0 {
 					h.living = nil
 				}
 			},

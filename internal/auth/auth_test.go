@@ -160,3 +160,46 @@ func FuzzVerifyLetsNobodyInUnsigned(f *testing.F) {
 		}
 	})
 }
+
+func TestAVerifiedTokenIsRememberedUntilItExpires(t *testing.T) {
+	at := now
+	v := New([]seal.Secret{seal.NewSecret(secret)}, "", "", func() time.Time { return at })
+	token := "Bearer " + sign(t, jwt.SigningMethodHS256, []byte(secret), nil, jwt.MapClaims{"uid": "u", "exp": in(time.Hour)})
+	for _, c := range []struct {
+		name string
+		at   time.Duration
+		want string // code; empty: verified
+	}{
+		{"first", 0, ""}, {"again", time.Minute, ""}, {"within the leeway", time.Hour + Leeway - time.Second, ""},
+		{"expired", time.Hour + Leeway, problem.ExpiredToken}, {"expired, again", 2 * time.Hour, problem.ExpiredToken},
+	} {
+		at = now.Add(c.at)
+		who, err := v.Verify(token)
+		switch {
+		case c.want == "" && (err != nil || who.ID != "u"):
+			t.Errorf("%s: %v, %v", c.name, who, err)
+		case c.want != "" && (err == nil || problem.From(err).Code != c.want):
+			t.Errorf("%s: %v, want %s", c.name, err, c.want)
+		}
+	}
+	if _, err := v.Verify(token + "A"); err == nil {
+		t.Error("a token that begins like a verified one passed")
+	}
+}
+
+func TestVerifiedTokensAreBounded(t *testing.T) {
+	v := newVerifier("", "")
+	for i := range 2 * maxVerified {
+		token := sign(t, jwt.SigningMethodHS256, []byte(secret), nil, jwt.MapClaims{"uid": "u", "jti": i, "exp": in(time.Hour)})
+		if _, err := v.Verify("Bearer " + token); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := sign(t, jwt.SigningMethodHS256, []byte(secret), nil, jwt.MapClaims{"uid": strings.Repeat("x", 200), "username": strings.Repeat("y", 2*maxVerifiedBytes), "exp": in(time.Hour)})
+	if _, err := v.Verify("Bearer " + long); err != nil {
+		t.Fatal(err)
+	}
+	if _, kept := v.verified[long]; kept || len(v.verified) != maxVerified {
+		t.Errorf("%d tokens are remembered, the long one: %t; want %d and not", len(v.verified), kept, maxVerified)
+	}
+}
