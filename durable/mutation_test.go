@@ -42,7 +42,7 @@ var mutants = []struct {
 	{"a POST repeated blindly", []edit{{"flow.go", "	if failed != nil {\n		// Never repeated", "	if failed != nil {\n		key, hash, failed = t.keys.Create(keyName(t.user, op), limit)\n	}\n	if failed != nil {\n		// Never repeated"}}},
 	{"a refund for a raised limit", []edit{{"../internal/quota/quota.go", "return max(before-after, 0)", "return before - after"}}},
 	{"the alarm not set again", []edit{{"background.go", "err := o.update(func(*State) *account.Entry { return nil })", "err := error(nil)"}}},
-	{"the alarm thought to be set", []edit{{"object.go", "if alarm == nil && next.same(o.stored) {", "if next.same(o.stored) {"}}},
+	{"the alarm thought to be set", []edit{{"object.go", "		next.Alarm = next.Alarm.Add(time.Millisecond)\n", ""}}},
 	{"an unconfirmed DELETE taken for done", []edit{{"flow.go", "if failed := end(pending.Delete); failed != nil {", "if failed := end(pending.Delete); false && failed != nil {"}}},
 	{"D1 thought to be right before it answered", []edit{{"background.go", "if err := save(*st.Record, entries); err != nil {", "if err := save(*st.Record, entries); false && err != nil {"}}},
 	{"D1 brought up with the row alone", []edit{{"background.go", "save(*st.Record, entries)", "save(*st.Record, nil)"}}},

@@ -359,12 +359,12 @@ func (o *Object) update(c change) error {
 		// meanwhile could be taken for no change, and the alarm be dropped.
 		next.Alarm = next.Alarm.Add(time.Millisecond)
 	}
+	if next.same(o.stored) {
+		return nil
+	}
 	var alarm *time.Time
 	if !next.Alarm.Equal(o.state.Alarm) {
 		alarm = &next.Alarm
-	}
-	if alarm == nil && next.same(o.stored) {
-		return nil
 	}
 	stored, err := json.Marshal(next)
 	if err != nil {

@@ -229,6 +229,8 @@ func (w *world) object(user string) *durable.Object {
 			},
 			// The Worker may keep an object at rest in memory, or not.
 			Idle: func() {
+				w.mu.Lock()
+				defer w.mu.Unlock()
 				b.rests++
 				if h.living == b && !w.kept && b.rests%2 == 0 {
 					h.living = nil
