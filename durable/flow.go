@@ -197,7 +197,7 @@ func (t turn) read() (Outcome, error) {
 			st.ReadAt = moment(t.Now())
 		}
 		if !keep && !spent && !key.Disabled {
-			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.Now().Add(t.recovery())}
+			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.Now().Add(firstRetry)}
 			st.Record.Key = ""
 		}
 		if !key.Uncapped {
@@ -326,7 +326,7 @@ func (t turn) create(kind account.Kind) (Outcome, error) {
 			t.ended(st)
 			limit = policy.NewKeyLimit(st.Record.RemainingLimit)
 		}
-		st.Pending = &Pending{Create: op, Since: t.Now(), Due: t.Now().Add(t.recovery())}
+		st.Pending = &Pending{Create: op, Since: t.Now(), Due: t.Now().Add(firstRetry)}
 		return nil
 	})
 	if err != nil {

@@ -350,9 +350,10 @@ func (o *Object) update(c change) error {
 			entry.Seq, entry.At, entry.RemainingLimit = r.Seq, r.UpdatedAt, r.RemainingLimit
 		}
 	}
+	busy := o.nextD1().After(now)
 	next.Alarm = next.wake(now)
-	if set := o.state.Alarm; set.After(now) && !next.Alarm.IsZero() && !next.Alarm.Before(set) {
-		next.Alarm = set // it rings early enough
+	if set := o.state.Alarm; set.After(now) && soonEnough(set, next.Alarm, now, busy) {
+		next.Alarm = set
 	}
 	if !next.Alarm.IsZero() && next.Alarm.Equal(o.rang) {
 		// It rang early, and may be ringing still: to be set to the same moment
@@ -360,6 +361,12 @@ func (o *Object) update(c change) error {
 		next.Alarm = next.Alarm.Add(time.Millisecond)
 	}
 	if next.same(o.stored) {
+		return nil
+	}
+	if busy && next.Alarm.After(now) && next.hasCaughtUpWith(o.stored) {
+		// That D1 has it all is written with the next change, or once the alarm
+		// rings. Dying before brings D1 up to date again, which does no harm.
+		o.state = next
 		return nil
 	}
 	var alarm *time.Time
@@ -377,16 +384,23 @@ func (o *Object) update(c change) error {
 	return nil
 }
 
+// soonEnough tells whether an alarm that is set can stay as it is, where it
+// would be set to wanted now. To move it costs two writes more than to let it
+// ring, so it stays where that makes nothing late; while the user is busy, even
+// where nothing is left to do: the next change would set it again.
+func soonEnough(set, wanted, now time.Time, busy bool) bool {
+	if wanted.IsZero() {
+		return busy
+	}
+	return !set.After(wanted) || !set.After(now.Add(firstRetry))
+}
+
 // empty tells whether storage holds nothing at all.
 func (o *Object) empty() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.stored == nil
 }
-
-// recovery is when the alarm takes up a call that is about to be made: not
-// before it must have ended.
-func (o *Object) recovery() time.Duration { return o.Settings.OpenRouterTimeout + firstRetry }
 
 // moment is a time as storage and D1 keep it.
 func moment(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

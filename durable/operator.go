@@ -204,7 +204,7 @@ func (t turn) suspend() error {
 		hash := st.Record.Hash
 		st.Record.Suspended, st.Record.Key, st.Disabled = true, "", false
 		if hash != "" && st.Pending == nil {
-			st.Pending = &Pending{Delete: hash, Since: t.Now(), Due: t.Now().Add(t.recovery())}
+			st.Pending = &Pending{Delete: hash, Since: t.Now(), Due: t.Now().Add(firstRetry)}
 		}
 		return &account.Entry{Kind: account.Suspend, Hash: hash}
 	})

@@ -175,6 +175,14 @@ func (st *State) same(other *State) bool {
 		sameValue(st.Pending, other.Pending) && slices.Equal(st.Chores, other.Chores) && st.D1 == other.D1 && st.Alarm == other.Alarm
 }
 
+// hasCaughtUpWith tells whether two states differ in nothing but that D1 has all
+// of this one.
+func (st *State) hasCaughtUpWith(other *State) bool {
+	before := *st
+	before.D1 = other.D1
+	return !st.behind() && before.same(other)
+}
+
 func sameValue[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // clone returns a copy that shares nothing that changes.
