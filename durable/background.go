@@ -83,10 +83,13 @@ func (o *Object) next() (job, bool) {
 	return job{}, false
 }
 
-// nextD1 is when D1 may be written again. The lock is held.
-func (o *Object) nextD1() time.Time {
-	return o.projected.Add(min(o.projected.Sub(o.busySince), maxD1Pause))
+// pause is the pause between two writes to D1. The lock is held.
+func (o *Object) pause() time.Duration {
+	return min(2*o.projected.Sub(o.busySince), maxD1Pause)
 }
+
+// nextD1 is when D1 may be written again. The lock is held.
+func (o *Object) nextD1() time.Time { return o.projected.Add(o.pause()) }
 
 // tend starts background work, unless it is going on or there is none. No
 // request waits for it.

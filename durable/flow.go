@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/go-faster/jx"
+
 	"latchkey/internal/account"
 	"latchkey/internal/answer"
 	"latchkey/internal/openrouter"
@@ -73,7 +75,7 @@ func (t turn) take() (answer.Answer, Outcome, error) {
 	if err != nil {
 		return answer.Answer{}, "", err
 	}
-	return answer.JSON(http.StatusOK, "application/json", body), outcome, nil
+	return answer.Encoded(http.StatusOK, "application/json", body), outcome, nil
 }
 
 // ensure makes sure that the user has a working key, and says how. README.md has
@@ -375,34 +377,57 @@ func (t turn) create(kind account.Kind) (Outcome, error) {
 // answer was lost.
 func keyName(user, op string) string { return "latchkey:" + user + ":" + op }
 
-// view is the body of an answer that carries a key.
-type view struct {
-	ID             string          `json:"id"`
-	UserName       string          `json:"user_name"`
-	Email          string          `json:"email"`
-	Key            string          `json:"openrouter_api_key"`
-	Hash           string          `json:"hash"`
-	TotalLimit     account.Credits `json:"total_limit"`
-	RemainingLimit account.Credits `json:"remaining_limit"`
-	UsageLimit     account.Credits `json:"usage_limit"`
-	Outcome        Outcome         `json:"outcome"`
+// body opens the key and returns what the client gets, in JSON.
+func (t turn) body(outcome Outcome) (string, error) {
+	r := t.snapshot().Record
+	key, err := t.open(r)
+	if err != nil {
+		return "", err
+	}
+	var e jx.Encoder
+	e.Grow(512)
+	e.ObjStart()
+	for _, f := range [...]struct{ name, value string }{
+		{"id", r.UserID}, {"user_name", r.UserName}, {"email", r.Email}, {"openrouter_api_key", key.Reveal()}, {"hash", r.Hash},
+	} {
+		e.FieldStart(f.name)
+		e.StrEscape(f.value)
+	}
+	for _, f := range [...]struct {
+		name  string
+		value account.Credits
+	}{{"total_limit", r.TotalLimit}, {"remaining_limit", r.RemainingLimit}, {"usage_limit", r.UsageLimit}} {
+		e.FieldStart(f.name)
+		f.value.Encode(&e)
+	}
+	e.FieldStart("outcome")
+	e.StrEscape(string(outcome))
+	e.ObjEnd()
+	return e.String(), nil
 }
 
-// body opens the key and returns what the client gets.
-func (t turn) body(outcome Outcome) (view, error) {
-	r := t.snapshot().Record
+// open returns the key of a record. One that was opened last is at hand as long
+// as the object is in memory.
+func (t turn) open(r *account.Record) (seal.Secret, error) {
+	t.mu.Lock()
+	key, sealed := t.key, t.sealed
+	t.mu.Unlock()
+	if sealed == r.Key && sealed != "" {
+		return key, nil
+	}
 	key, stale, err := t.Settings.Sealer.Open(t.user, r.Key)
 	if err != nil {
-		return view{}, fmt.Errorf("durable: the key of %q: %w", r.Hash, err)
+		return seal.Secret{}, fmt.Errorf("durable: the key of %q: %w", r.Hash, err)
 	}
 	if stale {
 		// Dying before this write leaves it to the next request.
-		err = t.update(func(st *State) *account.Entry {
+		return key, t.update(func(st *State) *account.Entry {
 			st.Record.Key = t.Settings.Sealer.Seal(t.user, key)
 			return nil
 		})
 	}
-	return view{
-		r.UserID, r.UserName, r.Email, key.Reveal(), r.Hash, r.TotalLimit, r.RemainingLimit, r.UsageLimit, outcome,
-	}, err
+	t.mu.Lock()
+	t.key, t.sealed = key, r.Key
+	t.mu.Unlock()
+	return key, nil
 }

@@ -26,6 +26,7 @@ import (
 	"latchkey/internal/openrouter"
 	"latchkey/internal/oplog"
 	"latchkey/internal/problem"
+	"latchkey/internal/seal"
 	"latchkey/internal/settings"
 	"latchkey/internal/users"
 )
@@ -70,6 +71,9 @@ type Object struct {
 	state   *State        // nil: not loaded
 	stored  *State        // as storage has it; nil: nothing
 
+	sealed string      // the record's key that was opened last
+	key    seal.Secret // and what it holds
+
 	rang      time.Time // what the alarm that rang last was set to
 	busySince time.Time // when the writes to D1 began that follow on one another
 	projected time.Time // the last one
@@ -102,12 +106,12 @@ func (w Want) Shared() bool { return w == Me || w == Refresh || w == repair }
 
 // Request is what is asked of an object. What a want has no use for is empty.
 type Request struct {
-	Want       Want          `json:"want"`
-	Who        auth.Identity `json:"who,omitzero"`        // me, refresh
-	Adjustment Adjustment    `json:"adjustment,omitzero"` // adjust
-	Hash       string        `json:"hash,omitempty"`      // owns
-	After      int64         `json:"after,omitempty"`     // ledger: entries after this seq
-	Limit      int           `json:"limit,omitempty"`     // ledger: at most so many
+	Want       Want
+	Who        auth.Identity // me, refresh
+	Adjustment Adjustment    // adjust
+	Hash       string        // owns
+	After      int64         // ledger: entries after this seq
+	Limit      int           // ledger: at most so many
 }
 
 // flight is one piece of work and those who wait for its answer.
@@ -352,8 +356,8 @@ func (o *Object) update(c change) error {
 	}
 	busy := o.nextD1().After(now)
 	next.Alarm = next.wake(now)
-	if set := o.state.Alarm; set.After(now) && soonEnough(set, next.Alarm, now, busy) {
-		next.Alarm = set
+	if o.alarmStays(next.Alarm, busy, now) {
+		next.Alarm = o.state.Alarm
 	}
 	if !next.Alarm.IsZero() && next.Alarm.Equal(o.rang) {
 		// It rang early, and may be ringing still: to be set to the same moment
@@ -373,26 +377,28 @@ func (o *Object) update(c change) error {
 	if !next.Alarm.Equal(o.state.Alarm) {
 		alarm = &next.Alarm
 	}
-	stored, err := json.Marshal(next)
-	if err != nil {
-		return fmt.Errorf("durable: encoding the state: %w", err)
-	}
-	if err := o.Storage.Write(string(stored), entry, alarm); err != nil {
+	if err := o.Storage.Write(next.encode(), entry, alarm); err != nil {
 		return fmt.Errorf("durable: writing the state: %w", err)
 	}
 	o.state, o.stored = next, next
 	return nil
 }
 
-// soonEnough tells whether an alarm that is set can stay as it is, where it
-// would be set to wanted now. To move it costs two writes more than to let it
-// ring, so it stays where that makes nothing late; while the user is busy, even
-// where nothing is left to do: the next change would set it again.
-func soonEnough(set, wanted, now time.Time, busy bool) bool {
-	if wanted.IsZero() {
-		return busy
+// alarmStays tells whether an alarm that is set can stay as it is, where it would
+// be set to wanted now. To move it costs more than to let it ring. So while the
+// user is busy it may ring late, by the pause that there is anyhow, and stays
+// where nothing is left to do: the next change would set it again. The lock is held.
+func (o *Object) alarmStays(wanted time.Time, busy bool, now time.Time) bool {
+	set := o.state.Alarm
+	switch {
+	case !set.After(now):
+		return false
+	case busy && wanted.IsZero():
+		return true
+	case busy:
+		wanted = wanted.Add(o.pause())
 	}
-	return !set.After(wanted) || !set.After(now.Add(firstRetry))
+	return !set.After(wanted)
 }
 
 // empty tells whether storage holds nothing at all.

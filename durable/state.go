@@ -1,8 +1,11 @@
 package durable
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
+
+	"github.com/go-faster/jx"
 
 	"latchkey/internal/account"
 	"latchkey/internal/openrouter"
@@ -72,9 +75,9 @@ const (
 	// failing: past it no more keys are asked for.
 	maxChores = 64
 	// maxD1Pause caps the pause between two writes of a user's row to D1, which
-	// writes for all users one after the other. The pause is as long as the user
-	// has been busy, so that a single change is written at once and a burst of
-	// them seldom. quiet is when a user is busy no more.
+	// writes for all users one after the other. The pause is twice as long as the
+	// user has been busy, so that a single change is written at once and a burst
+	// of them seldom. quiet is when a user is busy no more.
 	maxD1Pause = 5 * time.Second
 	quiet      = 2 * maxD1Pause
 	// orphanGrace is how long a POST without an answer may take to show its
@@ -184,6 +187,61 @@ func (st *State) hasCaughtUpWith(other *State) bool {
 }
 
 func sameValue[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
+
+// encode returns what json.Marshal would write. All that may be there while a key
+// is just kept is written by hand, which takes a sixth of the time.
+func (st *State) encode() string {
+	var e jx.Encoder
+	e.Grow(1024)
+	moment := func(name string, at time.Time) {
+		if !at.IsZero() {
+			e.FieldStart(name)
+			account.EncodeTime(&e, at)
+		}
+	}
+	rare := func(name string, value any) {
+		encoded, err := json.Marshal(value)
+		if err != nil {
+			panic(err) // a state is plain data
+		}
+		e.FieldStart(name)
+		e.Raw(encoded)
+	}
+	e.ObjStart()
+	if st.Record != nil {
+		e.FieldStart("record")
+		st.Record.Encode(&e)
+	}
+	if st.Disabled {
+		e.FieldStart("disabled")
+		e.Bool(true)
+	}
+	moment("read_at", st.ReadAt)
+	if st.Pending != nil {
+		rare("pending", st.Pending)
+	}
+	if len(st.Chores) > 0 {
+		rare("chores", st.Chores)
+	}
+	if st.D1 != (Lag{}) {
+		e.FieldStart("d1")
+		e.ObjStart()
+		if st.D1.Seq != 0 {
+			e.FieldStart("seq")
+			e.Int64(st.D1.Seq)
+		}
+		moment("since", st.D1.Since)
+		if st.D1.Tries != 0 {
+			e.FieldStart("tries")
+			e.Int(st.D1.Tries)
+		}
+		moment("due", st.D1.Due)
+		e.ObjEnd()
+	}
+	moment("alarm", st.Alarm)
+	e.ObjEnd()
+	return e.String()
+}
 
 // clone returns a copy that shares nothing that changes.
 func (st *State) clone() *State {

@@ -27,17 +27,14 @@ var officeName = strings.Repeat("office ", auth.MaxIDBytes/len("office ")+1)
 
 // officeRequest is what is asked of the office: one of these.
 type officeRequest struct {
-	List      *office.Query `json:"list,omitempty"`
-	Reconcile *reconcile    `json:"reconcile,omitempty"`
-	Daily     *daily        `json:"daily,omitempty"`
+	List      *office.Query
+	Reconcile *reconcile
+	Daily     bool // the reconciliation that nobody looks at
 }
 
 type reconcile struct {
 	DryRun bool `json:"dry_run"`
 }
-
-// daily is the reconciliation that nobody looks at.
-type daily struct{}
 
 const adminUsers = "/api/admin/users"
 
@@ -105,7 +102,7 @@ func (f *front) list(r request) (*forward, error) {
 		return nil, err
 	}
 	q := office.Query{Limit: int(limit), Cursor: query.Get("cursor"), Text: query.Get("q")}
-	return &forward{officeName, "list", officeRequest{List: &q}}, nil
+	return toOffice("list", officeRequest{List: &q}), nil
 }
 
 func (f *front) reconcile(r request) (*forward, error) {
@@ -113,7 +110,7 @@ func (f *front) reconcile(r request) (*forward, error) {
 	if err := decode(r.body, &what); err != nil {
 		return nil, err
 	}
-	return &forward{officeName, "reconcile", officeRequest{Reconcile: &what}}, nil
+	return toOffice("reconcile", officeRequest{Reconcile: &what}), nil
 }
 
 func ledger(id string) handler {
@@ -158,7 +155,13 @@ func one(id string) handler {
 	}
 }
 
-func toUser(id string, r durable.Request) *forward { return &forward{id, string(r.Want), r} }
+func toUser(id string, r durable.Request) *forward {
+	return &forward{object: id, op: string(r.Want), request: r}
+}
+
+func toOffice(op string, r officeRequest) *forward {
+	return &forward{object: officeName, op: op, office: &r}
+}
 
 func invalid(detail string) error { return problem.New(problem.InvalidRequest, detail) }
 

@@ -37,9 +37,10 @@ type request struct {
 
 // forward is a request on its way to an object.
 type forward struct {
-	object  string // its name: the user's id, or that of the office
-	op      string // for the log
-	request any    // a durable.Request, or an officeRequest
+	object  string          // its name: the user's id, or that of the office
+	op      string          // for the log
+	request durable.Request // of a user's object
+	office  *officeRequest  // of the office
 }
 
 // route is what a path answers to.
@@ -111,7 +112,7 @@ func user(want durable.Want) func(*front, request) (answer.Answer, *forward, err
 		if err != nil {
 			return answer.Answer{}, nil, err
 		}
-		return answer.Answer{}, &forward{who.ID, string(want), durable.Request{Want: want, Who: who}}, nil
+		return answer.Answer{}, toUser(who.ID, durable.Request{Want: want, Who: who}), nil
 	}
 }
 

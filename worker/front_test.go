@@ -172,7 +172,7 @@ func TestWhatTheFrontAnswersItself(t *testing.T) {
 }
 
 func onwardOf(want durable.Want, who auth.Identity) forward {
-	return forward{who.ID, string(want), durable.Request{Want: want, Who: who}}
+	return forward{object: who.ID, op: string(want), request: durable.Request{Want: want, Who: who}}
 }
 
 func TestARequestIsForwardedWithItsIdentity(t *testing.T) {

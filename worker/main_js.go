@@ -16,6 +16,7 @@ import (
 	"latchkey/internal/office"
 	"latchkey/internal/openrouter"
 	"latchkey/internal/oplog"
+	"latchkey/internal/problem"
 	"latchkey/internal/settings"
 	"latchkey/internal/users"
 )
@@ -37,35 +38,42 @@ func main() {
 	}
 	o := &objects{front: f, living: map[int32]*living{}}
 	edge.Serve(edge.Handlers{
-		Route: f.route, Failed: f.routeFailed, Scheduled: f.scheduled, Object: o.ask, Alarm: o.alarm, Closed: o.closed,
+		Route: f.route, Failed: f.routeFailed, Scheduled: f.scheduled, Object: o.serve, Ask: o.ask, Alarm: o.alarm, Closed: o.closed,
 		Kept: func() int { return len(o.living) },
 	})
 }
 
-func (f *front) route(c edge.Call, method, path, query, authorization, origin, body string, tooLarge bool) {
-	a, onward := f.serve(request{method, path, query, authorization, origin, body, tooLarge})
+func (f *front) route(c edge.Call, asked edge.Request) {
+	a, onward := f.serve(read(asked))
 	if onward == nil {
 		c.Respond(a)
 		return
 	}
-	edge.Forward(objectsBinding, onward.object, encode(onward.request), origin)
+	edge.Forward(objectsBinding, onward.object)
 }
 
-// scheduled has the office look for keys that nobody owns.
-func (f *front) scheduled() {
-	edge.Forward(objectsBinding, officeName, encode(officeRequest{Daily: &daily{}}), "")
+func read(r edge.Request) request {
+	return request{r.Method, r.Path, r.Query, r.Authorization, r.Origin, r.Body, r.TooLarge}
 }
 
-func encode(request any) string {
-	encoded, err := json.Marshal(request)
+// errand is what is asked of an object without a client: one of these.
+type errand struct {
+	Daily bool   `json:"daily,omitempty"` // of the office: to look for keys that nobody owns
+	Owns  string `json:"owns,omitempty"`  // of a user's object: whether it knows the key of this hash
+}
+
+func (e errand) String() string {
+	encoded, err := json.Marshal(e)
 	if err != nil {
-		panic(err) // requests are plain data
+		panic(err) // an errand is plain data
 	}
 	return string(encoded)
 }
 
-func (f *front) routeFailed(c edge.Call, method, path, origin, code, cause string) {
-	c.Respond(f.failed(request{method: method, path: path, origin: origin}, code, cause))
+func (f *front) scheduled() { edge.Ask(objectsBinding, officeName, errand{Daily: true}.String()) }
+
+func (f *front) routeFailed(c edge.Call, asked edge.Request, code, cause string) {
+	c.Respond(f.failed(read(asked), code, cause))
 }
 
 // objects are the Durable Objects that have something going on, and some of
@@ -85,29 +93,39 @@ type living struct {
 // alone. They take about 1 MiB then.
 const maxLiving = 512
 
-// ask answers what the front asks of an object.
-func (o *objects) ask(c edge.Call, e *edge.Object, asked, origin string) {
-	reply := func(a answer.Answer) { c.Respond(o.share(a, origin)) }
-	var r durable.Request
-	var errand officeRequest
-	var err error
-	if e.Name == officeName {
-		err = json.Unmarshal([]byte(asked), &errand)
-	} else {
-		err = json.Unmarshal([]byte(asked), &r)
+// serve answers a request that the Worker has forwarded. It is looked at anew:
+// an object takes nobody's word for whose request it is.
+func (o *objects) serve(c edge.Call, e *edge.Object, asked edge.Request) {
+	reply := func(a answer.Answer) { c.Respond(o.share(a, asked.Origin)) }
+	_, onward, err := o.handle(read(asked), &oplog.Line{})
+	switch {
+	case err != nil: // since the Worker looked a token has expired, or the settings were changed
+		reply(problem.From(err).Answer())
+	case onward == nil || onward.object != e.Name:
+		c.Done(errors.New("the request is not for this object"))
+	case onward.office != nil:
+		go o.office(e, *onward.office, reply)
+	default:
+		o.object(e).Ask(onward.request, reply)
 	}
+}
+
+// ask answers an errand.
+func (o *objects) ask(c edge.Call, e *edge.Object, asked string) {
+	var what errand
+	err := json.Unmarshal([]byte(asked), &what)
 	switch {
 	case err != nil || o.bad != nil:
-		c.Done(errors.New("the settings or the request are bad"))
-	case e.Name == officeName:
-		go o.office(e, errand, reply)
+		c.Done(errors.New("the settings or the errand are bad"))
+	case what.Daily && e.Name == officeName:
+		go o.office(e, officeRequest{Daily: true}, c.Respond)
 	default:
-		o.object(e).Ask(r, reply)
+		o.object(e).Ask(durable.Request{Want: durable.Owns, Hash: what.Owns}, c.Respond)
 	}
 }
 
 // office runs an errand of the office.
-func (o *objects) office(e *edge.Object, errand officeRequest, reply func(answer.Answer)) {
+func (o *objects) office(e *edge.Object, what officeRequest, reply func(answer.Answer)) {
 	began := time.Now()
 	line := oplog.Line{Evt: oplog.Admin, Op: "list", Outcome: "done"}
 	desk := office.Office{
@@ -122,16 +140,16 @@ func (o *objects) office(e *edge.Object, errand officeRequest, reply func(answer
 	var body any
 	var err error
 	switch {
-	case errand.Reconcile != nil:
+	case what.Reconcile != nil:
 		line.Op = "reconcile"
-		body, err = desk.Reconcile(errand.Reconcile.DryRun)
+		body, err = desk.Reconcile(what.Reconcile.DryRun)
 		line.State = body
-	case errand.Daily != nil:
+	case what.Daily:
 		line.Op = "reconcile"
 		body, err = desk.ReconcileDaily()
 		line.State = body
 	default:
-		body, err = desk.List(*errand.List)
+		body, err = desk.List(*what.List)
 	}
 	a := answer.Answer{}
 	if err != nil {
@@ -147,7 +165,7 @@ func (o *objects) office(e *edge.Object, errand officeRequest, reply func(answer
 
 // knows asks a user's object whether it knows a key.
 func knows(e *edge.Object, user, hash string) (bool, error) {
-	body, err := e.Ask(objectsBinding, user, encode(durable.Request{Want: durable.Owns, Hash: hash}))
+	body, err := e.Ask(objectsBinding, user, errand{Owns: hash}.String())
 	if err != nil {
 		return false, err
 	}

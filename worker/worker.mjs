@@ -21,33 +21,40 @@ async function readBody(request) {
   return text + decoder.decode();
 }
 
-// route calls Go, synchronously: it gets a Response, or the promise of what an
-// object answers, so that nothing of a request stays in Go when its client goes
-// away.
-function route(request, body) {
-  const { method, headers } = request;
-  const { pathname, search } = new URL(request.url);
-  const origin = headers.get("origin") ?? "";
-  const call = () => program().route(method, pathname, search.slice(1), headers.get("authorization") ?? "", origin, body);
-  const failed = (error) => {
-    const code = error?.mistake ? "internal" : error?.overloaded ? "overloaded" : "upstream_unavailable";
-    return program().failed(method, pathname, origin, code, String(error?.message ?? error));
-  };
-  try {
-    const result = call();
-    if (result instanceof Response) return result;
-    return result
-      // The runtime says when an object was merely moved or restarted; reading again is safe.
-      .catch((error) => (error?.retryable && !error.overloaded && method === "GET" ? call() : Promise.reject(error)))
-      .catch(failed);
-  } catch (error) {
-    return failed(error);
-  }
+// read calls back with what Go needs of a request, at once where it has no body.
+function read(request, then) {
+  const { method, url, headers } = request;
+  const read = [method, url, headers.get("authorization") ?? "", headers.get("origin") ?? ""];
+  return request.body ? readBody(request).then((body) => then(...read, body)) : then(...read, "");
 }
 
 export default {
+  // fetch calls Go, synchronously: it gets a Response, or whose object answers, so
+  // that nothing of a request stays in Go when its client goes away. The object
+  // gets the request as it came, and believes no more of it than the Worker did.
   fetch(request) {
-    return request.body ? readBody(request).then((body) => route(request, body)) : route(request, "");
+    return read(request, (method, url, authorization, origin, body) => {
+      const call = () => {
+        const answer = program().route(method, url, authorization, origin, body);
+        if (answer instanceof Response) return answer;
+        // A body was read, and can be sent but not read again.
+        return answer.fetch(request.body ? new Request(url, { method, headers: request.headers, body }) : request);
+      };
+      const failed = (error) => {
+        const code = error?.mistake ? "internal" : error?.overloaded ? "overloaded" : "upstream_unavailable";
+        return program().failed(method, url, origin, code, String(error?.message ?? error));
+      };
+      try {
+        const result = call();
+        if (result instanceof Response) return result;
+        return result
+          // The runtime says when an object was merely moved or restarted; reading again is safe.
+          .catch((error) => (error?.retryable && !error.overloaded && method === "GET" ? call() : Promise.reject(error)))
+          .catch(failed);
+      } catch (error) {
+        return failed(error);
+      }
+    });
   },
 
   // Once a day: keys at OpenRouter that nobody owns. The object logs what came of it.
@@ -77,10 +84,13 @@ export class UserObject extends DurableObject {
   }
 
   fetch(request) {
-    return program().object(
-      this.#number, named(this.ctx.id), this.ctx.storage,
-      decodeURIComponent(request.headers.get("latchkey-request")), request.headers.get("latchkey-origin"),
-    );
+    const { id, storage } = this.ctx;
+    return read(request, (...request) => program().object(this.#number, named(id), storage, ...request));
+  }
+
+  // ask is what other objects and the Worker want, for which no client asked.
+  async ask(errand) {
+    return (await program().ask(this.#number, named(this.ctx.id), this.ctx.storage, errand)).text();
   }
 
   // Nothing here may hold on to `this` while it waits: an object that is reset

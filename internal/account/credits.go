@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
+
+	"github.com/go-faster/jx"
 )
 
 // Credits is an exact amount of money in nano-credits: 1 credit is 1 USD at
@@ -45,20 +46,31 @@ func CreditsOf(f float64) (Credits, error) {
 func (c Credits) Float64() float64 { return float64(c) / float64(Credit) }
 
 // String is the amount in credits as an exact decimal: 9.4, 0.000000001, -0.5.
-func (c Credits) String() string {
-	sign, abs := "", uint64(c)
+func (c Credits) String() string { return string(c.append(nil)) }
+
+func (c Credits) append(b []byte) []byte {
+	abs := uint64(c)
 	if c < 0 {
-		sign, abs = "-", -abs
+		b, abs = append(b, '-'), -abs
 	}
-	whole, nano := abs/uint64(Credit), abs%uint64(Credit)
+	b = strconv.AppendUint(b, abs/uint64(Credit), 10)
+	nano := abs % uint64(Credit)
 	if nano == 0 {
-		return fmt.Sprintf("%s%d", sign, whole)
+		return b
 	}
-	return strings.TrimRight(fmt.Sprintf("%s%d.%09d", sign, whole, nano), "0")
+	b = append(b, '.')
+	for unit := uint64(Credit) / 10; nano > 0; unit /= 10 {
+		b = append(b, '0'+byte(nano/unit))
+		nano %= unit
+	}
+	return b
 }
 
 // MarshalJSON writes the exact decimal as a JSON number.
-func (c Credits) MarshalJSON() ([]byte, error) { return []byte(c.String()), nil }
+func (c Credits) MarshalJSON() ([]byte, error) { return c.append(nil), nil }
+
+// Encode writes what MarshalJSON does.
+func (c Credits) Encode(e *jx.Encoder) { e.Raw(c.append(make([]byte, 0, 24))) }
 
 // UnmarshalJSON reads a JSON number of credits.
 func (c *Credits) UnmarshalJSON(data []byte) error {

@@ -28,5 +28,10 @@ func JSON(status int, contentType string, body any) Answer {
 	if err != nil {
 		panic(fmt.Sprintf("answer: %v", err))
 	}
-	return Answer{Status: status, Header: [][2]string{{"Content-Type", contentType}, {"Cache-Control", "no-store"}}, Body: string(encoded)}
+	return Encoded(status, contentType, string(encoded))
+}
+
+// Encoded is an answer with a body that is JSON already.
+func Encoded(status int, contentType, body string) Answer {
+	return Answer{Status: status, Header: [][2]string{{"Content-Type", contentType}, {"Cache-Control", "no-store"}}, Body: body}
 }

@@ -20,9 +20,9 @@ import (
 // Identity is whom a token speaks for. ID is Unicode in any script, at most
 // [MaxIDBytes]; Name and Email are empty where the token has none.
 type Identity struct {
-	ID    string `json:"id"`
-	Name  string `json:"name,omitempty"`
-	Email string `json:"email,omitempty"`
+	ID    string
+	Name  string
+	Email string
 }
 
 const (

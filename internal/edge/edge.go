@@ -39,6 +39,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/go-faster/jx"
 	"github.com/syumai/workers/cloudflare"
 
 	"latchkey/internal/account"
@@ -50,13 +51,22 @@ import (
 // Handlers are what edge.mjs calls. None of them may wait; what does wait runs
 // in a goroutine, which has run as far as it can when the call returns.
 type Handlers struct {
-	Route     func(c Call, method, path, query, authorization, origin, body string, tooLarge bool)
-	Failed    func(c Call, method, path, origin, code, cause string) // an object that could not be asked
+	Route     func(c Call, r Request)
+	Failed    func(c Call, r Request, code, cause string) // an object that could not be asked
 	Scheduled func()
-	Object    func(c Call, o *Object, request, origin string)
+	Object    func(c Call, o *Object, r Request)
+	Ask       func(c Call, o *Object, errand string) // of another object, or of the Worker
 	Alarm     func(c Call, o *Object)
 	Closed    func(object int32) // the runtime has collected it
 	Kept      func() int         // how many objects are kept in memory
+}
+
+// Request is what there is to know of an HTTP request. Path and Query are
+// percent-encoded; a body that is TooLarge was not read.
+type Request struct {
+	Method, Path, Query, Authorization, Origin, Body string
+
+	TooLarge bool
 }
 
 var handlers Handlers
@@ -93,11 +103,12 @@ func (c Call) Done(err error) {
 	done(int32(c), failure)
 }
 
-// Forward hands the call that is going on to the object of that name, by the
-// binding of its namespace.
-func Forward(namespace, name, request, origin string) {
-	forward(join(namespace, request, origin, name))
-}
+// Forward hands the request that is going on, as it came, to the object of that
+// name, by the binding of its namespace.
+func Forward(namespace, name string) { forward(join(namespace, name)) }
+
+// Ask has an object do an errand, and answers the call that is going on with that.
+func Ask(namespace, name, errand string) { ask(int32(Now), join(namespace, errand, name)) }
 
 // What edge.mjs does for us. None of these may throw: an exception would end
 // the program. Those that return a length have written so many bytes of text to
@@ -110,10 +121,10 @@ func respond(call, status int32, bodyAndHeaders string)
 func done(call int32, failure string)
 
 //go:wasmimport edge forward
-func forward(namespaceRequestOriginAndName string)
+func forward(namespaceAndName string)
 
 //go:wasmimport edge ask
-func ask(id int32, namespaceRequestAndName string)
+func ask(id int32, namespaceErrandAndName string)
 
 //go:wasmimport edge fetch
 func fetch(id, milliseconds int32, methodURLBodyAndHeaders string)
@@ -213,16 +224,41 @@ func enter(name string, handler func()) (mistake int32) {
 //go:wasmexport route
 func enterRoute(length, tooLarge int32) int32 {
 	return enter("route", func() {
-		f := fields(length, 6)
-		handlers.Route(Now, f[0], f[1], f[2], f[3], f[4], f[5], tooLarge != 0)
+		r, _ := request(length, tooLarge)
+		handlers.Route(Now, r)
 	})
+}
+
+// sent is the body of the request that comes next.
+var sent string
+
+//go:wasmexport body
+func body(length int32) { sent = text(length) }
+
+// request returns the request that edge.mjs has written, and the name of the
+// object that it was sent to.
+func request(length, tooLarge int32) (r Request, name string) {
+	f := fields(length, 5)
+	r = Request{Method: f[0], Authorization: f[2], Origin: f[3], Body: sent, TooLarge: tooLarge != 0}
+	r.Path, r.Query = split(f[1])
+	sent = ""
+	return r, f[4]
+}
+
+// split returns the path and the query of a URL, as they were sent.
+func split(url string) (path, query string) {
+	_, rest, _ := strings.Cut(url, "://")
+	_, rest, _ = strings.Cut(rest, "/")
+	path, query, _ = strings.Cut(rest, "?")
+	return "/" + path, query
 }
 
 //go:wasmexport failed
 func enterFailed(length int32) int32 {
 	return enter("failed", func() {
 		f := fields(length, 5)
-		handlers.Failed(Now, f[0], f[1], f[2], f[3], f[4])
+		path, _ := split(f[1])
+		handlers.Failed(Now, Request{Method: f[0], Path: path, Origin: f[2]}, f[3], f[4])
 	})
 }
 
@@ -230,10 +266,18 @@ func enterFailed(length int32) int32 {
 func enterScheduled(int32) int32 { return enter("scheduled", handlers.Scheduled) }
 
 //go:wasmexport object
-func enterObject(length, call, object int32) int32 {
+func enterObject(length, call, object, tooLarge int32) int32 {
 	return enter("object", func() {
-		f := fields(length, 3)
-		handlers.Object(Call(call), &Object{number: object, Name: f[2]}, f[0], f[1])
+		r, name := request(length, tooLarge)
+		handlers.Object(Call(call), &Object{number: object, Name: name}, r)
+	})
+}
+
+//go:wasmexport ask
+func enterAsk(length, call, object int32) int32 {
+	return enter("ask", func() {
+		f := fields(length, 2)
+		handlers.Ask(Call(call), &Object{number: object, Name: f[1]}, f[0])
 	})
 }
 
@@ -387,11 +431,9 @@ func (s Storage) Write(state string, entry *account.Entry, alarm *time.Time) err
 	var seq int64
 	var line string
 	if entry != nil {
-		encoded, err := json.Marshal(entry)
-		if err != nil {
-			return err
-		}
-		seq, line = entry.Seq, string(encoded)
+		var e jx.Encoder
+		entry.Encode(&e)
+		seq, line = entry.Seq, e.String()
 	}
 	ring := math.NaN() // leaves it
 	switch {

@@ -32,7 +32,8 @@ const REPORT_EVERY = 10_000;
 
 class Program {
   dead = false;
-  #go = new Go();
+  // Without it every goroutine starts on a stack that a request outgrows, and copies it four times.
+  #go = Object.assign(new Go(), { env: { GODEBUG: "adaptivestackstart=1" } });
   #exports; // what Go exports
   #input; // where Go reads what it is given
   #result; // of the call that is going on
@@ -61,20 +62,27 @@ class Program {
     if (go.exited) this.#die(new Error("the program ended at once"));
   }
 
-  // The handlers of edge.go. The first three return a Response or the promise of
-  // one, the next two the promise of an answer. All throw where the program makes
-  // a mistake or ends over it.
-  route(method, path, query, authorization, origin, body) {
-    return this.#enter("route", [method, path, query, authorization, origin, body ?? ""].join(separator), body === undefined ? 1 : 0);
+  // The handlers of edge.go. All throw where the program makes a mistake or ends
+  // over it. A request is its method, URL, authorization, origin and body, which
+  // is undefined where it is too large.
+  //
+  // route returns a Response, or the object that the request is for; failed a
+  // Response; scheduled a promise.
+  route(...request) {
+    return this.#enter("route", this.#request(request), tooLarge(request));
   }
-  failed(method, path, origin, code, cause) {
-    return this.#enter("failed", [method, path, origin, code, cause].join(separator));
+  failed(method, url, origin, code, cause) {
+    return this.#enter("failed", [method, url, origin, code, cause].join(separator));
   }
   scheduled() {
     return this.#enter("scheduled", "");
   }
-  object(object, name, storage, request, origin) {
-    return this.#ask("object", [request, origin, name].join(separator), object, storage);
+  // object and ask promise a Response to a client's request or to another object's errand.
+  object(object, name, storage, ...request) {
+    return this.#ask("object", this.#request(request, name), object, storage, tooLarge(request));
+  }
+  ask(object, name, storage, errand) {
+    return this.#ask("ask", [errand, name].join(separator), object, storage);
   }
   alarm(object, name, storage) {
     return this.#ask("alarm", name, object, storage);
@@ -103,14 +111,21 @@ class Program {
     return this.#result;
   }
 
+  // #request is the text of a request. A body goes ahead, by itself: both it and
+  // the name of an object may hold the separator.
+  #request([method, url, authorization, origin, body], name = "") {
+    if (body) this.#exports.body(this.#give(body));
+    return [method, url, authorization, origin, name].join(separator);
+  }
+
   // #ask calls a function that Go exports and that answers later.
-  #ask(name, text, object, storage) {
+  #ask(name, text, object, storage, ...numbers) {
     return new Promise((resolve, reject) => {
       const number = ++this.#numbers;
       this.#asked.set(number, { resolve, reject });
       this.#storages.set(object, storage);
       try {
-        this.#enter(name, text, number, object);
+        this.#enter(name, text, number, object, ...numbers);
       } catch (error) {
         this.#asked.delete(number);
         reject(error);
@@ -206,14 +221,16 @@ class Program {
         settle(number, ({ resolve, reject }) => (length ? reject(new Error(text(at, length))) : resolve())),
 
       forward: (at, length) => {
-        const [namespace, request, origin, ...name] = fields(at, length);
-        this.#result = forward(namespace, request, origin, name.join(separator));
+        const [namespace, ...name] = fields(at, length);
+        this.#result = env[namespace].getByName(name.join(separator));
       },
 
-      // ask resolves to the body of what an object answers.
+      // ask asks another object for the text of its answer; 0 is for the call that is going on.
       ask: (id, at, length) => {
-        const [namespace, request, ...name] = fields(at, length);
-        this.#started(id, forward(namespace, request, "", name.join(separator)).then((response) => response.text()));
+        const [namespace, errand, ...name] = fields(at, length);
+        const asked = env[namespace].getByName(name.join(separator)).ask(errand);
+        if (id) this.#started(id, asked);
+        else this.#result = asked;
       },
 
       fetch: (id, milliseconds, at, length) => {
@@ -267,13 +284,7 @@ function dictionary(headers) {
   return found;
 }
 
-// forward hands a request to an object. Header values are Latin-1, so the
-// request travels encoded.
-async function forward(namespace, request, origin, name) {
-  return env[namespace].getByName(name).fetch("https://object/", {
-    headers: { "latchkey-request": encodeURIComponent(request), "latchkey-origin": origin },
-  });
-}
+const tooLarge = ([, , , , body]) => (body === undefined ? 1 : 0);
 
 // call resolves to status, Retry-After and body of an answer. The deadline
 // covers the body too. A redirect is an answer like any other: to follow it

@@ -28,9 +28,9 @@ type Office struct {
 
 // Query asks for a page of users.
 type Query struct {
-	Limit  int    `json:"limit"`
-	Cursor string `json:"cursor,omitempty"` // empty: the first page
-	Text   string `json:"q,omitempty"`      // in id, name or address
+	Limit  int
+	Cursor string // empty: the first page
+	Text   string // in id, name or address
 }
 
 // Page is a page of users, newest change first.

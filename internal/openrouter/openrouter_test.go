@@ -222,6 +222,9 @@ func TestGetRefusesWhatIsNoReading(t *testing.T) {
 		"disabled is no boolean":       `{"hash":"` + userKeyHash + `","disabled":"no","limit_remaining":1}`,
 		"null":                         `null`,
 		"a list":                       `[{"hash":"` + userKeyHash + `","limit_remaining":1}]`,
+		"cut short":                    `{"hash":"` + userKeyHash + `","limit_remaining":1,"usage":`,
+		"more than one object":         `{"hash":"` + userKeyHash + `","limit_remaining":1}}{"data":null`,
+		"something after it":           `{"hash":"` + userKeyHash + `","limit_remaining":1}},{"data":null`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			key, err := clientOf(answering(http.StatusOK, nil, `{"data":`+data+`}`)).Get(userKeyHash)

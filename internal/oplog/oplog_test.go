@@ -62,6 +62,24 @@ func TestTheContractsFieldNamesAreThere(t *testing.T) {
 	}
 }
 
+// The line is written by hand, so a field may be forgotten.
+func TestEveryFieldIsWrittenAsJSONHasIt(t *testing.T) {
+	full := Line{
+		Evt: "a", User: "b", Op: "c", Outcome: "d", Status: 1, Millis: 2, RemainingLimit: credits(3), UsageLimit: credits(-4), Hash: "e", Waiting: 5, Shared: 6,
+		Calls: []Call{{"f", 7, 8}, {}}, Method: "g", Path: "h", Tries: 9, Stuck: true, Err: "<ж\u2028&\xff>", State: map[string]any{"i": []int{10}},
+	}
+	for field, value := range reflect.ValueOf(full).Fields() {
+		if value.IsZero() {
+			t.Errorf("this test forgets %s", field.Name)
+		}
+	}
+	for _, line := range []Line{full, {}} {
+		if want, err := json.Marshal(line); err != nil || line.String() != string(want) {
+			t.Errorf("\n got %s\nwant %s, %v", line, want, err)
+		}
+	}
+}
+
 func TestALineIsOneLineOfJSON(t *testing.T) {
 	for _, text := range []string{"пользователь-用户-🔑", "two\nlines\r\u2028\u2029", `"quoted" \ <b>&`, "\xff\x00\x1b", ""} {
 		line := Line{Evt: Panic, User: text, Err: text, Millis: math.MaxInt64}.String()

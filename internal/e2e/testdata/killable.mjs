@@ -18,7 +18,7 @@ const ways = {
   "/kill/panic": () => {
     program();
     instances.at(-1).exports.reserve(-1);
-    program().route("GET", "/healthz", "", "", "", "");
+    program().route("GET", "http://killable/healthz", "", "", "");
   },
   // All memory is taken, and Go then asks for more.
   "/kill/memory": () => {
@@ -28,7 +28,7 @@ const ways = {
     } catch {
       // no more to be had
     }
-    program().route("GET", "/".repeat(64 << 20), "", "", "", "");
+    program().route("GET", "/".repeat(64 << 20), "", "", "");
   },
 };
 

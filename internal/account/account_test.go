@@ -1,0 +1,34 @@
+package account
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/go-faster/jx"
+)
+
+// Both are written by hand, so a field may be forgotten.
+func TestEveryFieldIsEncodedAsJSONHasIt(t *testing.T) {
+	at := time.Date(2026, 11, 24, 1, 2, 3, 4_000_000, time.UTC)
+	record := Record{
+		UserID: "ж\n\"\u2028", UserName: "<Ada & \xff>", Email: "c", Key: "v1.d.e", Hash: "f", TotalLimit: 10 * Credit, RemainingLimit: -1,
+		UsageLimit: 9_400_000_000, Suspended: true, Erased: true, Seq: 7, CreatedAt: at, UpdatedAt: at.Add(time.Nanosecond),
+	}
+	entry := Entry{Seq: 8, At: at, Kind: Charge, Credits: 1, RemainingLimit: 2, Hash: "g"}
+	for _, full := range []any{record, entry} {
+		for field, value := range reflect.ValueOf(full).Fields() {
+			if value.IsZero() {
+				t.Errorf("this test forgets %s", field.Name)
+			}
+		}
+	}
+	for _, value := range []interface{ Encode(*jx.Encoder) }{&record, &Record{}, &entry, &Entry{}} {
+		var e jx.Encoder
+		value.Encode(&e)
+		if want, err := json.Marshal(value); err != nil || e.String() != string(want) {
+			t.Errorf("\n got %s\nwant %s, %v", e.String(), want, err)
+		}
+	}
+}
