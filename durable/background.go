@@ -69,7 +69,7 @@ func (o *Object) next() (job, bool) {
 		return job{}, false // it does all of it itself
 	}
 	now := o.Now()
-	if lag := o.state.D1; o.state.behind() && (lag.Tries == 0 && !o.nextD1().After(now) || !lag.Due.After(now)) {
+	if lag := o.state.D1; o.state.behind() && (lag.Tries == 0 && !o.nextD1().After(lag.Since) || !lag.Due.After(now)) {
 		return job{d1: true}, true
 	}
 	if p := o.state.Pending; p != nil && p.Create != "" {
@@ -85,7 +85,8 @@ func (o *Object) next() (job, bool) {
 
 // pause is the pause between two writes to D1. The lock is held.
 func (o *Object) pause() time.Duration {
-	return min(2*o.projected.Sub(o.busySince), maxD1Pause)
+	pause := min(2*o.projected.Sub(o.busySince), maxD1Pause)
+	return pause - time.Duration(o.share*float64(pause)/4)
 }
 
 // nextD1 is when D1 may be written again. The lock is held.

@@ -15,6 +15,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"net/http"
 	"runtime/debug"
 	"sync"
@@ -60,7 +62,8 @@ type Runtime struct {
 // Object is one living object. A new one starts from what is in storage.
 type Object struct {
 	Runtime
-	user string
+	user  string
+	share float64 // of 1: a number of the user's own, so that users who began together go on apart
 
 	mu      sync.Mutex    // guards what follows; never held across a call
 	queue   []*flight     // the first one is being worked on
@@ -80,7 +83,11 @@ type Object struct {
 }
 
 // New returns the object of a user.
-func New(user string, r Runtime) *Object { return &Object{Runtime: r, user: user} }
+func New(user string, r Runtime) *Object {
+	hash := fnv.New32a()
+	io.WriteString(hash, user) // never fails
+	return &Object{Runtime: r, user: user, share: float64(hash.Sum32()%1024) / 1024}
+}
 
 // Want is what a request asks for.
 type Want string
@@ -358,6 +365,9 @@ func (o *Object) update(c change) error {
 	next.Alarm = next.wake(now)
 	if o.alarmStays(next.Alarm, busy, now) {
 		next.Alarm = o.state.Alarm
+		if next.behind() && next.D1.Tries == 0 && busy && next.Alarm.After(next.D1.Due) {
+			next.D1.Due = next.Alarm // one of the two is enough
+		}
 	}
 	if !next.Alarm.IsZero() && next.Alarm.Equal(o.rang) {
 		// It rang early, and may be ringing still: to be set to the same moment
@@ -367,9 +377,9 @@ func (o *Object) update(c change) error {
 	if next.same(o.stored) {
 		return nil
 	}
-	if busy && next.Alarm.After(now) && next.hasCaughtUpWith(o.stored) {
-		// That D1 has it all is written with the next change, or once the alarm
-		// rings. Dying before brings D1 up to date again, which does no harm.
+	if busy && next.hasCaughtUpWith(o.stored, now) {
+		// That D1 has it all is written with the next change. Dying before brings
+		// D1 up to date again, which does no harm.
 		o.state = next
 		return nil
 	}

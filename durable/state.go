@@ -75,9 +75,9 @@ const (
 	// failing: past it no more keys are asked for.
 	maxChores = 64
 	// maxD1Pause caps the pause between two writes of a user's row to D1, which
-	// writes for all users one after the other. The pause is twice as long as the
-	// user has been busy, so that a single change is written at once and a burst
-	// of them seldom. quiet is when a user is busy no more.
+	// writes for all users one after the other. The pause is once to twice as long
+	// as the user has been busy, so that a single change is written at once and a
+	// burst of them seldom. quiet is when a user is busy no more.
 	maxD1Pause = 5 * time.Second
 	quiet      = 2 * maxD1Pause
 	// orphanGrace is how long a POST without an answer may take to show its
@@ -179,11 +179,17 @@ func (st *State) same(other *State) bool {
 }
 
 // hasCaughtUpWith tells whether two states differ in nothing but that D1 has all
-// of this one.
-func (st *State) hasCaughtUpWith(other *State) bool {
+// of this one, and that the other one's alarm has rung.
+func (st *State) hasCaughtUpWith(other *State, now time.Time) bool {
+	if other == nil || st.behind() {
+		return false
+	}
 	before := *st
 	before.D1 = other.D1
-	return !st.behind() && before.same(other)
+	if !other.Alarm.After(now) && st.Alarm.IsZero() {
+		before.Alarm = other.Alarm
+	}
+	return before.same(other)
 }
 
 func sameValue[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }

@@ -22,6 +22,8 @@ type bench struct {
 	regulars    []user                         // who have asked before anything is measured
 	results     map[string]map[string][]result // by load and contestant, one for each round
 	cold        map[string][]coldStart         // by contestant
+	kept        int                            // latchkey's answers with a kept key
+	statements  int                            // of D1, before those answers
 }
 
 // warmers is how many of the regulars warm a contestant up after a restart. The
@@ -61,8 +63,14 @@ func (b *bench) measure(ctx context.Context) error {
 	}
 	b.stopAll()
 	for _, c := range b.contestants {
-		if c.name == "latchkey" && c.kept == 0 {
-			return errors.New("latchkey's log tells of no kept key: internal/bench/workerd.mjs has to look for other lines")
+		if c.name != "latchkey" {
+			continue
+		}
+		if b.kept, b.statements, err = c.keptKeys(); err != nil {
+			return err
+		}
+		if b.kept == 0 {
+			return errors.New("latchkey's log tells of no kept key: keptKeys has to look for other lines")
 		}
 	}
 	for _, l := range b.loads {

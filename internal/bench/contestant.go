@@ -34,8 +34,6 @@ type contestant struct {
 	workerd int           // process id, 0 where there is no /proc to tell
 	ready   time.Duration // how long workerd took to start
 
-	kept       int // answers with a kept key that its log told of before it was stopped
-	statements int // of D1, before those answers
 }
 
 // Secrets for the time of the run. They guard nothing.
@@ -55,7 +53,7 @@ func (c *contestant) start(ctx context.Context, root string, blank bool) error {
 		}
 	}
 	config := map[string]any{
-		"entry": filepath.Join(root, c.entry), "state": c.state, "migrations": migrations, "blank": blank,
+		"entry": filepath.Join(root, c.entry), "state": c.state, "log": c.log(), "migrations": migrations, "blank": blank,
 		"env": map[string]string{
 			"JWT_SECRET_CLOUD": jwtSecret, "OPENROUTER_PROVISIONING_API_KEY": provisioningKey, "KEY_ENCRYPTION_KEY": encryptionKey,
 			"OPENROUTER_BASE_URL": c.upstream.url, "FLOOR_HASH": c.upstream.floorHash,
@@ -111,13 +109,43 @@ func (c *contestant) stop() {
 		return
 	}
 	c.input.Close()
-	var told struct{ Kept, Statements int }
-	if c.readLine(&told) == nil { // what failed ends without a word
-		c.kept += told.Kept
-		c.statements += told.Statements
-	}
 	_ = c.process.Wait()                                      // however it ended, it ended
 	_ = syscall.Kill(-c.process.Process.Pid, syscall.SIGKILL) // workerd, should it have been left behind
+}
+
+// log is the file that it logs to.
+func (c *contestant) log() string { return c.state + ".log" }
+
+// keptKeys returns of how many answers with a kept key the log tells, and how
+// many D1 statements went before them. Only latchkey's tells of any.
+func (c *contestant) keptKeys() (kept, statements int, err error) {
+	log, err := os.Open(c.log())
+	if err != nil {
+		return 0, 0, err
+	}
+	defer log.Close()
+	lines := json.NewDecoder(log)
+	for {
+		var line struct{ Message string } // as workerd wraps what a program logs
+		if err := lines.Decode(&line); err == io.EOF {
+			return kept, statements, nil
+		} else if err != nil {
+			return 0, 0, fmt.Errorf("the log of %s: %w", c.title, err)
+		}
+		var told struct {
+			Evt, Outcome string
+			Calls        []struct{ Method string }
+		}
+		if json.Unmarshal([]byte(line.Message), &told) != nil || told.Evt != "key" || told.Outcome != "kept" {
+			continue
+		}
+		kept++
+		for _, call := range told.Calls {
+			if call.Method == "D1" {
+				statements++
+			}
+		}
+	}
 }
 
 // cpu returns the processor time that workerd has used, or 0 where there is no

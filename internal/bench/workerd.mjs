@@ -4,19 +4,23 @@
 //   entry      file of the entry module; what it imports is found from there
 //   env        variables and secrets
 //   state      folder for what objects and D1 keep
+//   log        file that workerd's log is added to
 //   migrations SQL statements to run on D1 first
 //   inspector  port of the inspector; absent: none
 //   blank      load nothing of the contestant, but carry its files along as data
 //
 // A line is printed once it answers, {"url", "ready"}: where, and how many
-// milliseconds workerd took to be ready. It ends when its standard input does,
-// and prints {"kept", "statements"}: of how many answers with a kept key its log
-// tells, and how many D1 statements went before them. (Only latchkey logs any.)
+// milliseconds workerd took to be ready. It ends when its standard input does.
 import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { convertV4MiniflareOptions, Miniflare } from "miniflare";
+import workerd from "workerd";
 
-const { entry, env, state, migrations, inspector, blank } = JSON.parse(process.argv[2]);
+const { entry, env, state, log, migrations, inspector, blank } = JSON.parse(process.argv[2]);
+
+// Miniflare would read the log line by line, on the processors that are measured.
+Object.assign(process.env, { WORKERD: workerd.default, WORKERD_LOG: log, MINIFLARE_WORKERD_PATH: fileURLToPath(new URL("workerd.sh", import.meta.url)) });
 
 // modules returns a module and those that it imports. A folder may hold others,
 // such as earlier builds.
@@ -32,17 +36,6 @@ const blankModule = `
   export default {};
 `;
 
-const told = { kept: 0, statements: 0 };
-
-function handleStructuredLogs({ level, message }) {
-  if (level === "error") console.error(message);
-  if (!message.startsWith('{"evt":"key"')) return;
-  const { outcome, calls = [] } = JSON.parse(message);
-  if (outcome !== "kept") return;
-  told.kept++;
-  told.statements += calls.filter(({ method }) => method === "D1").length;
-}
-
 const began = performance.now();
 const runtime = new Miniflare(convertV4MiniflareOptions({
   modulesRoot: dirname(entry),
@@ -57,12 +50,10 @@ const runtime = new Miniflare(convertV4MiniflareOptions({
   stripCfConnectingIp: false,
   unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }],
   inspectorPort: inspector,
-  handleStructuredLogs,
 }));
 
 process.stdin.resume().on("end", async () => {
   await runtime.dispose();
-  console.log(JSON.stringify(told));
   process.exit();
 });
 
