@@ -2,7 +2,9 @@ package main
 
 import (
 	"math"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -83,6 +85,26 @@ func TestPart(t *testing.T) {
 	}
 	if !slices.Equal(all, users) {
 		t.Errorf("the parts are %v", all)
+	}
+}
+
+// latchkey is measured as it is deployed.
+func TestCompatibilityIsThatOfWrangler(t *testing.T) {
+	config, err := os.ReadFile(filepath.Join("..", "..", "wrangler.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	driver, err := os.ReadFile("workerd.mjs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	date := regexp.MustCompile(`(?m)^compatibility_date = ("[^"]+")$`).FindSubmatch(config)
+	if date == nil || !strings.Contains(string(driver), "compatibilityDate: "+string(date[1])) {
+		t.Errorf("workerd.mjs has another date than %q", date)
+	}
+	flags := `["` + strings.Join(contestants()[0].flags, `", "`) + `"]`
+	if !strings.Contains(string(config), "\ncompatibility_flags = "+flags+"\n") {
+		t.Errorf("wrangler.toml has other flags than %s", flags)
 	}
 }
 

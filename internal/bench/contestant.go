@@ -19,9 +19,10 @@ import (
 type contestant struct {
 	name    string // for -only
 	title   string
-	entry   string // file of the entry module, relative to the repository
-	noJob   bool   // the floor, which does nothing of the job: its answers are not latchkey's
-	portion int    // of a load that asks each user once, it gets one user in so many
+	entry   string   // file of the entry module, relative to the repository
+	flags   []string // compatibility flags
+	noJob   bool     // the floor, which does nothing of the job: its answers are not latchkey's
+	portion int      // of a load that asks each user once, it gets one user in so many
 
 	upstream  *upstream
 	state     string // folder of what it keeps
@@ -53,7 +54,7 @@ func (c *contestant) start(ctx context.Context, root string, blank bool) error {
 		}
 	}
 	config := map[string]any{
-		"entry": filepath.Join(root, c.entry), "state": c.state, "log": c.log(), "migrations": migrations, "blank": blank,
+		"entry": filepath.Join(root, c.entry), "flags": append([]string{}, c.flags...), "state": c.state, "log": c.log(), "migrations": migrations, "blank": blank,
 		"env": map[string]string{
 			"JWT_SECRET_CLOUD": jwtSecret, "OPENROUTER_PROVISIONING_API_KEY": provisioningKey, "KEY_ENCRYPTION_KEY": encryptionKey,
 			"OPENROUTER_BASE_URL": c.upstream.url, "FLOOR_HASH": c.upstream.floorHash,

@@ -116,7 +116,7 @@ func named[T any](list string, all []T, name func(T) string) ([]T, error) {
 
 func contestants() []*contestant {
 	return []*contestant{
-		{name: "latchkey", title: "latchkey", entry: "build/deploy/worker.js", portion: 1},
+		{name: "latchkey", title: "latchkey", entry: "build/deploy/worker.js", flags: []string{"no_nodejs_compat", "no_nodejs_compat_v2"}, portion: 1},
 		{name: "plain", title: "plain JavaScript", entry: "internal/bench/plain/worker.mjs", portion: 1},
 		{name: "floor", title: "floor", entry: "internal/bench/floor/worker.mjs", portion: 1, noJob: true},
 		{name: "serve", title: "workers.Serve", entry: "build/bench/serve/worker.mjs", portion: 20},

@@ -3,6 +3,7 @@
 //
 //   entry      file of the entry module; what it imports is found from there
 //   env        variables and secrets
+//   flags      compatibility flags
 //   state      folder for what objects and D1 keep
 //   log        file that workerd's log is added to
 //   migrations SQL statements to run on D1 first
@@ -17,7 +18,7 @@ import { fileURLToPath } from "node:url";
 import { convertV4MiniflareOptions, Miniflare } from "miniflare";
 import workerd from "workerd";
 
-const { entry, env, state, log, migrations, inspector, blank } = JSON.parse(process.argv[2]);
+const { entry, env, flags, state, log, migrations, inspector, blank } = JSON.parse(process.argv[2]);
 
 // Miniflare would read the log line by line, on the processors that are measured.
 Object.assign(process.env, { WORKERD: workerd.default, WORKERD_LOG: log, MINIFLARE_WORKERD_PATH: fileURLToPath(new URL("workerd.sh", import.meta.url)) });
@@ -43,6 +44,7 @@ const runtime = new Miniflare(convertV4MiniflareOptions({
     ? [{ type: "ESModule", path: `${dirname(entry)}/blank.mjs`, contents: blankModule }, ...modules(entry).map(({ path }) => ({ type: "Data", path }))]
     : modules(entry),
   compatibilityDate: "2026-11-01", // as in wrangler.toml
+  compatibilityFlags: flags,
   bindings: env,
   d1Databases: { DB: "bench" },
   durableObjects: { USERS: { className: "UserObject", useSQLite: true } },
