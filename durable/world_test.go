@@ -65,6 +65,8 @@ type home struct {
 
 	readOnly bool // writes fail
 
+	writes, alarms int // how often each was set
+
 	living *body // nil: nobody is at home
 	key    string
 }
@@ -469,6 +471,7 @@ func (s storage) Write(state string, entry *account.Entry, alarm *time.Time) err
 		s.violated("%s has an unsealed key in storage", h.user)
 	}
 	h.state = state
+	h.writes++
 	if entry != nil {
 		s.note("  %s books %s %s", h.user, entry.Kind, entry.Credits)
 		if n := len(h.ledger); n > 0 && h.ledger[n-1].Seq >= entry.Seq {
@@ -478,6 +481,7 @@ func (s storage) Write(state string, entry *account.Entry, alarm *time.Time) err
 	}
 	if alarm != nil {
 		h.alarm = *alarm
+		h.alarms++
 	}
 	return nil
 }

@@ -166,7 +166,7 @@ func (b *bench) interleave(ctx context.Context, phase phase) error {
 			}
 			line := fmt.Sprintf("round %d of %d, %s:", round+1, b.rounds, l.name)
 			for c := range b.turns(l, round) {
-				users, span := l.users, b.span
+				users, span := l.users, b.span*time.Duration(max(l.long, 1))
 				if l.once {
 					users, span = part(l.users[:len(l.users)/c.portion], round, b.rounds), 0
 				} else if _, err := l.run(ctx, c, users[:1+(len(users)-1)/c.portion], 0); err != nil {

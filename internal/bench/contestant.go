@@ -19,10 +19,11 @@ import (
 type contestant struct {
 	name    string // for -only
 	title   string
-	entry   string   // file of the entry module, relative to the repository
-	flags   []string // compatibility flags
-	noJob   bool     // the floor, which does nothing of the job: its answers are not latchkey's
-	portion int      // of a load that asks each user once, it gets one user in so many
+	entry   string        // file of the entry module, relative to the repository
+	flags   []string      // compatibility flags
+	noJob   bool          // the floor, which does nothing of the job: its answers are not latchkey's
+	later   time.Duration // how long after the last change it still does something
+	portion int           // of a load that asks each user once, it gets one user in so many
 
 	upstream  *upstream
 	state     string // folder of what it keeps
@@ -166,9 +167,14 @@ func (c *contestant) cpu() time.Duration {
 // tick is the unit of processor time in /proc.
 const tick = time.Second / 100
 
-// rest waits until workerd is done with what it goes on with after its answers:
-// this disturbs nobody else's turn then, and counts as processor time of its own.
-func (c *contestant) rest(ctx context.Context) {
+// rest waits until workerd is done with what it goes on with after its answers,
+// which it may begin as much later: this disturbs nobody else's turn then, and
+// counts as processor time of its own.
+func (c *contestant) rest(ctx context.Context, later time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(later):
+	}
 	for deadline := time.Now().Add(10 * time.Second); ctx.Err() == nil && time.Now().Before(deadline); {
 		before := c.cpu()
 		select {

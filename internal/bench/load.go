@@ -54,6 +54,7 @@ type load struct {
 	users       []user
 	once        bool     // each of the users, spread over the rounds; otherwise in turn, for a span in each round
 	unknown     bool     // the users do not ask for a first key before anything is measured
+	long        int      // the span is so many times as long; 0: as it is
 	spend       float64  // credits, charged to a key whenever it is read
 	outcomes    []string // any of which an answer has to have
 	without     string   // name of a contestant that it is not put on
@@ -111,7 +112,11 @@ func (l load) run(ctx context.Context, c *contestant, users []user, span time.Du
 	}
 	connections.Wait()
 	elapsed := time.Since(began)
-	c.rest(ctx)
+	if l.spend > 0 || l.unknown {
+		c.rest(ctx, c.later)
+	} else {
+		c.rest(ctx, 0)
+	}
 	cpu = c.cpu() - cpu
 	if err := context.Cause(ctx); err != nil {
 		return result{}, fmt.Errorf("%s, %s: %w", c.title, l.title, err)

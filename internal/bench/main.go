@@ -40,7 +40,7 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	rounds := flag.Int("rounds", 5, "how often every load is put on every contestant")
+	rounds := flag.Int("rounds", 3, "how often every load is put on every contestant")
 	span := flag.Duration("span", 3*time.Second, "for how long, each time")
 	once := flag.Int("once", 10_000, "users who come once")
 	only := flag.String("only", "", "contestants, comma-separated; empty: all")
@@ -116,7 +116,7 @@ func named[T any](list string, all []T, name func(T) string) ([]T, error) {
 
 func contestants() []*contestant {
 	return []*contestant{
-		{name: "latchkey", title: "latchkey", entry: "build/deploy/worker.js", flags: []string{"no_nodejs_compat", "no_nodejs_compat_v2"}, portion: 1},
+		{name: "latchkey", title: "latchkey", entry: "build/deploy/worker.js", flags: []string{"no_nodejs_compat", "no_nodejs_compat_v2"}, later: 6 * time.Second, portion: 1},
 		{name: "plain", title: "plain JavaScript", entry: "internal/bench/plain/worker.mjs", portion: 1},
 		{name: "floor", title: "floor", entry: "internal/bench/floor/worker.mjs", portion: 1, noJob: true},
 		{name: "serve", title: "workers.Serve", entry: "build/bench/serve/worker.mjs", portion: 20},
@@ -129,7 +129,7 @@ func loads(regulars, newcomers []user) []load {
 	stormy, kept := newUsers("stormy", 300), []string{"kept"}
 	return []load{
 		{name: "steady", title: "steady: usage unchanged", label: "steady", connections: 32, users: regulars, outcomes: kept},
-		{name: "changing", title: "changing: usage moves on every read", label: "changing", connections: 32, users: regulars, spend: 1e-6, outcomes: kept},
+		{name: "changing", title: "changing: usage moves on every read", label: "changing", connections: 32, users: regulars, long: 4, spend: 1e-6, outcomes: kept}, // what is deferred shall be part of it
 		{name: "storm", title: "rotation storm: every read finds a key used up", label: "rotation\nstorm", connections: 32,
 			users: stormy, spend: 0.6, outcomes: []string{"rotated", "renewed"}, without: "floor"},
 		{name: "tabs", title: "200 tabs of one user", label: "200 tabs of\none user", connections: 200, users: regulars[:1], outcomes: kept},

@@ -32,8 +32,7 @@ const REPORT_EVERY = 10_000;
 
 class Program {
   dead = false;
-  // Without it every goroutine starts on a stack that a request outgrows, and copies it four times.
-  #go = Object.assign(new Go(), { env: { GODEBUG: "adaptivestackstart=1" } });
+  #go = new Go();
   #exports; // what Go exports
   #input; // where Go reads what it is given
   #result; // of the call that is going on
