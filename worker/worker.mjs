@@ -37,8 +37,8 @@ export default {
       const call = () => {
         const answer = program().route(method, url, authorization, origin, body);
         if (answer instanceof Response) return answer;
-        // A body was read, and can be sent but not read again.
-        return answer.fetch(request.body ? new Request(url, { method, headers: request.headers, body }) : request);
+        // A body was read, and can be sent but not read again. Nobody wants that of a GET.
+        return answer.fetch(request.body ? new Request(url, { method, headers: { authorization, origin }, body: method === "GET" ? null : body }) : request);
       };
       const failed = (error) => {
         const code = error?.mistake ? "internal" : error?.overloaded ? "overloaded" : "upstream_unavailable";

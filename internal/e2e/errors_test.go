@@ -135,6 +135,31 @@ func TestWrongMethodNamesTheRightOnes(t *testing.T) {
 // unsized hides the length of a body, so that it is sent in chunks.
 type unsized struct{ io.Reader }
 
+// No request of a user has a use for a body, and none suffers from one.
+func TestABodyThatNobodyWants(t *testing.T) {
+	w := useShared(t)
+	for name, test := range map[string]struct {
+		method, path string
+		body         io.Reader
+	}{
+		"GET":                      {"GET", me, strings.NewReader("{}")},
+		"GET, chunked":             {"GET", me, unsized{strings.NewReader("{}")}},
+		"GET, chunked, empty":      {"GET", me, unsized{strings.NewReader("")}},
+		"POST, chunked, empty":     {"POST", refresh, unsized{strings.NewReader("")}},
+		"POST, not UTF-8":          {"POST", refresh, strings.NewReader("\xff\xfe\x00\x00")},
+		"POST, nothing but zeroes": {"POST", refresh, strings.NewReader(strings.Repeat("\x00", 1000))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := newUser(t, w)
+			a, err := w.send(t.Context(), test.method, test.path, bearer(u.token()), test.body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			u.expect(a, "provisioned", 10, 1)
+		})
+	}
+}
+
 func TestTooLarge(t *testing.T) {
 	w := useShared(t)
 	const limit = 64 << 10

@@ -35,6 +35,7 @@ class Program {
   #go = new Go();
   #exports; // what Go exports
   #input; // where Go reads what it is given
+  #body; // of the request that comes next
   #result; // of the call that is going on
   #asked = new Map(); // number -> promise that Go is to settle
   #storages = new Map(); // number of an object that has something going on -> its ctx.storage
@@ -97,10 +98,13 @@ class Program {
     this.#result = undefined;
     let mistake, failure;
     try {
+      if (this.#body) this.#exports.body(this.#give(this.#body));
       const length = this.#give(text);
       if (!this.#go.exited) mistake = this.#exports[name](length, ...numbers);
     } catch (error) {
       failure = error; // a WebAssembly trap
+    } finally {
+      this.#body = undefined;
     }
     if (failure || this.#go.exited) {
       this.#die(failure);
@@ -110,10 +114,10 @@ class Program {
     return this.#result;
   }
 
-  // #request is the text of a request. A body goes ahead, by itself: both it and
-  // the name of an object may hold the separator.
+  // #request is the text of a request. Its body crosses by itself: both it and the
+  // name of an object may hold the separator.
   #request([method, url, authorization, origin, body], name = "") {
-    if (body) this.#exports.body(this.#give(body));
+    this.#body = body;
     return [method, url, authorization, origin, name].join(separator);
   }
 
