@@ -85,8 +85,7 @@ func (o *Object) next() (job, bool) {
 
 // pause is the pause between two writes to D1. The lock is held.
 func (o *Object) pause() time.Duration {
-	pause := min(3*o.projected.Sub(o.busySince), maxD1Pause)
-	return pause - time.Duration(o.share*float64(pause)/2)
+	return o.spread(min(3*o.projected.Sub(o.busySince), maxD1Pause))
 }
 
 // nextD1 is when D1 may be written again. The lock is held.

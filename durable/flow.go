@@ -124,7 +124,7 @@ func (t turn) adopt() error {
 		}
 		st.Record, st.D1.Seq = &record, record.Seq
 		if record.Key == "" && record.Hash != "" { // the object was lost while it deleted the key
-			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.Now().Add(firstRetry)}
+			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.Now().Add(t.spread(firstRetry))}
 		}
 		return nil
 	})
@@ -199,7 +199,7 @@ func (t turn) read() (Outcome, error) {
 			st.ReadAt = moment(t.Now())
 		}
 		if !keep && !spent && !key.Disabled {
-			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.Now().Add(firstRetry)}
+			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.Now().Add(t.spread(firstRetry))}
 			st.Record.Key = ""
 		}
 		if !key.Uncapped {
@@ -328,7 +328,7 @@ func (t turn) create(kind account.Kind) (Outcome, error) {
 			t.ended(st)
 			limit = policy.NewKeyLimit(st.Record.RemainingLimit)
 		}
-		st.Pending = &Pending{Create: op, Since: t.Now(), Due: t.Now().Add(firstRetry)}
+		st.Pending = &Pending{Create: op, Since: t.Now(), Due: t.Now().Add(t.spread(firstRetry))}
 		return nil
 	})
 	if err != nil {

@@ -29,7 +29,7 @@ var mutants = []struct {
 	{"DELETE sent before it is written down", []edit{
 		{"flow.go", "	// The charge is final with this write.", "	if !keep && !spent && !key.Disabled {\n		if err := t.keys.Delete(record.Hash); err != nil {\n			return \"\", err\n		}\n	}\n	// The charge is final with this write."},
 		{"flow.go", "if failed := end(pending.Delete); failed != nil {", "if failed := error(nil); end != nil && failed != nil {"}}},
-	{"POST sent before it is written down", []edit{{"flow.go", "		st.Pending = &Pending{Create: op, Since: t.Now(), Due: t.Now().Add(firstRetry)}\n", ""}}},
+	{"POST sent before it is written down", []edit{{"flow.go", "		st.Pending = &Pending{Create: op, Since: t.Now(), Due: t.Now().Add(t.spread(firstRetry))}\n", ""}}},
 	{"the seq guard dropped", []edit{{"../internal/users/users.go", "\nWHERE excluded.seq > users.seq", ""}}},
 	{"the seq guard of an erasure dropped", []edit{{"../internal/users/users.go", " AND seq < ?", ""}}},
 	{"an erased row thought to stay away", []edit{{"background.go", "again := st.Record.Erased &&", "again := false && st.Record.Erased &&"}}},

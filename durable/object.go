@@ -352,7 +352,7 @@ func (o *Object) update(c change) error {
 		r.Seq++
 		r.UpdatedAt = moment(now)
 		if !o.state.behind() || o.state.Record.Erased { // or a row is only watched
-			next.D1.Since, next.D1.Tries, next.D1.Due = now, 0, now.Add(firstRetry)
+			next.D1.Since, next.D1.Tries, next.D1.Due = now, 0, now.Add(o.spread(firstRetry))
 			if from := o.nextD1(); from.After(now) {
 				next.D1.Due = from
 			}
@@ -377,9 +377,9 @@ func (o *Object) update(c change) error {
 	if next.same(o.stored) {
 		return nil
 	}
-	if busy && next.hasCaughtUpWith(o.stored, now) {
-		// That D1 has it all is written with the next change. Dying before brings
-		// D1 up to date again, which does no harm.
+	if busy && next.Alarm.After(now) && next.hasCaughtUpWith(o.stored) {
+		// That D1 has it all is written with the next change, or once the alarm
+		// rings. Dying before brings D1 up to date again, which does no harm.
 		o.state = next
 		return nil
 	}
@@ -392,6 +392,11 @@ func (o *Object) update(c change) error {
 	}
 	o.state, o.stored = next, next
 	return nil
+}
+
+// spread takes up to half off a time, for each user as much as ever.
+func (o *Object) spread(d time.Duration) time.Duration {
+	return d - time.Duration(o.share*float64(d)/2)
 }
 
 // alarmStays tells whether an alarm that is set can stay as it is, where it would

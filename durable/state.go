@@ -179,16 +179,13 @@ func (st *State) same(other *State) bool {
 }
 
 // hasCaughtUpWith tells whether two states differ in nothing but that D1 has all
-// of this one, and that the other one's alarm has rung.
-func (st *State) hasCaughtUpWith(other *State, now time.Time) bool {
+// of this one.
+func (st *State) hasCaughtUpWith(other *State) bool {
 	if other == nil || st.behind() {
 		return false
 	}
 	before := *st
 	before.D1 = other.D1
-	if !other.Alarm.After(now) && st.Alarm.IsZero() {
-		before.Alarm = other.Alarm
-	}
 	return before.same(other)
 }
 
