@@ -265,7 +265,7 @@ func (o *Object) settle(keys openrouter.Client, c Chore) (change, error) {
 		if i < 0 {
 			return nil // the quota was renewed meanwhile
 		}
-		st.Chores[i] = Chore{Delete: c.Settle, Since: c.Since, Due: o.Now().Add(firstRetry)}
+		st.Chores[i] = Chore{Delete: c.Settle, Since: c.Since, Due: o.soon()}
 		return st.charge(key, c.Left)
 	}, nil
 }

@@ -124,7 +124,7 @@ func (t turn) adopt() error {
 		}
 		st.Record, st.D1.Seq = &record, record.Seq
 		if record.Key == "" && record.Hash != "" { // the object was lost while it deleted the key
-			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.Now().Add(t.spread(firstRetry))}
+			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.soon()}
 		}
 		return nil
 	})
@@ -143,8 +143,8 @@ func (t turn) giveUpCreation() error {
 		return nil
 	}
 	return t.update(func(st *State) *account.Entry {
-		st.addChore(Chore{Orphan: st.Pending.Create}, t.Now())
-		st.Chores[len(st.Chores)-1].Since = st.Pending.Since // however long ago: its key is as old
+		since := st.Pending.Since // however long ago: its key is as old
+		st.Chores = append(st.Chores, Chore{Orphan: st.Pending.Create, Since: since, Due: t.soon()})
 		st.Pending = nil
 		return nil
 	})
@@ -199,7 +199,7 @@ func (t turn) read() (Outcome, error) {
 			st.ReadAt = moment(t.Now())
 		}
 		if !keep && !spent && !key.Disabled {
-			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.Now().Add(t.spread(firstRetry))}
+			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.soon()}
 			st.Record.Key = ""
 		}
 		if !key.Uncapped {
@@ -300,11 +300,11 @@ func (t turn) renew() (Outcome, error) {
 func (t turn) retire(st *State) {
 	for i, c := range st.Chores {
 		if c.Settle != "" {
-			st.Chores[i] = Chore{Delete: c.Settle, Since: c.Since, Due: t.Now().Add(firstRetry)}
+			st.Chores[i] = Chore{Delete: c.Settle, Since: c.Since, Due: t.soon()}
 		}
 	}
 	if st.Record != nil && st.Record.Hash != "" {
-		st.addChore(Chore{Delete: st.Record.Hash}, t.Now())
+		st.Chores = append(st.Chores, Chore{Delete: st.Record.Hash, Since: t.Now(), Due: t.soon()})
 	}
 	st.dropKey()
 	st.Pending = nil
@@ -328,7 +328,7 @@ func (t turn) create(kind account.Kind) (Outcome, error) {
 			t.ended(st)
 			limit = policy.NewKeyLimit(st.Record.RemainingLimit)
 		}
-		st.Pending = &Pending{Create: op, Since: t.Now(), Due: t.Now().Add(t.spread(firstRetry))}
+		st.Pending = &Pending{Create: op, Since: t.Now(), Due: t.soon()}
 		return nil
 	})
 	if err != nil {
@@ -341,7 +341,7 @@ func (t turn) create(kind account.Kind) (Outcome, error) {
 			// Even 429 may come from a gateway that had passed the POST on.
 			var e *openrouter.Error
 			if errors.As(failed, &e) && (e.Uncertain || e.Status == http.StatusTooManyRequests) {
-				st.addChore(Chore{Orphan: op}, t.Now())
+				st.Chores = append(st.Chores, Chore{Orphan: op, Since: t.Now(), Due: t.soon()})
 			}
 			st.Pending = nil
 			return nil

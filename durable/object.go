@@ -352,7 +352,7 @@ func (o *Object) update(c change) error {
 		r.Seq++
 		r.UpdatedAt = moment(now)
 		if !o.state.behind() || o.state.Record.Erased { // or a row is only watched
-			next.D1.Since, next.D1.Tries, next.D1.Due = now, 0, now.Add(o.spread(firstRetry))
+			next.D1.Since, next.D1.Tries, next.D1.Due = now, 0, o.soon()
 			if from := o.nextD1(); from.After(now) {
 				next.D1.Due = from
 			}
@@ -398,6 +398,9 @@ func (o *Object) update(c change) error {
 func (o *Object) spread(d time.Duration) time.Duration {
 	return d - time.Duration(o.share*float64(d)/2)
 }
+
+// soon is when the alarm takes up what is tried at once, should that come to nothing.
+func (o *Object) soon() time.Time { return o.Now().Add(o.spread(firstRetry)) }
 
 // alarmStays tells whether an alarm that is set can stay as it is, where it would
 // be set to wanted now. To move it costs more than to let it ring. So while the

@@ -204,7 +204,7 @@ func (t turn) suspend() error {
 		hash := st.Record.Hash
 		st.Record.Suspended, st.Record.Key, st.Disabled = true, "", false
 		if hash != "" && st.Pending == nil {
-			st.Pending = &Pending{Delete: hash, Since: t.Now(), Due: t.Now().Add(t.spread(firstRetry))}
+			st.Pending = &Pending{Delete: hash, Since: t.Now(), Due: t.soon()}
 		}
 		return &account.Entry{Kind: account.Suspend, Hash: hash}
 	})
@@ -246,7 +246,7 @@ func (t turn) sync() (answer.Answer, Outcome, error) {
 		return answer.Answer{}, "", unknownUser()
 	}
 	err := t.update(func(st *State) *account.Entry {
-		st.D1 = Lag{Since: t.Now(), Due: t.Now().Add(t.spread(firstRetry))}
+		st.D1 = Lag{Since: t.Now(), Due: t.soon()}
 		return nil
 	})
 	if err != nil {

@@ -2,6 +2,7 @@ package durable_test
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -143,6 +144,52 @@ func TestABurstIsWrittenToD1Seldom(t *testing.T) {
 		w.drain()
 		w.checkRest()
 		w.report(t, "after the burst")
+	})
+}
+
+// TestAnAlarmThatRingsEarlyIsSetAgain: the runtime repeats an alarm whose work
+// was cut off, by when it may have been set to a later time, which is thereby
+// forgotten.
+func TestAnAlarmThatRingsEarlyIsSetAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		w.settings.Policy.KeyLimit, w.kept = 5*account.Credit, true
+		w.asked(durable.Me)
+		down := true
+		w.decide = func(c *call) fate {
+			if down && c.method == "D1" {
+				return notSent
+			}
+			return well
+		}
+		finish := func(method string) {
+			for synctest.Wait(); len(w.waiting) > 0 && w.waiting[0].method == method; synctest.Wait() {
+				w.step(0)
+			}
+		}
+		w.spend(ada, 0.01)
+		w.ask(ada, durable.Me)
+		finish("GET")
+		finish("D1") // fails, and is put off
+
+		h := w.home(ada)
+		w.now = h.alarm
+		w.ring(h) // too early for D1: the alarm is set to when that is due
+		w.now = h.alarm
+		w.ask(ada, durable.Me) // waits for its GET
+		w.ring(h)
+		w.mu.Lock()
+		slices.Reverse(w.waiting)
+		w.mu.Unlock()
+		finish("D1") // fails again: the alarm is set to when it is due next
+		if !h.ringing || !h.alarm.After(w.now) {
+			t.Fatalf("the alarm rings: %v, and is set to %v; it is %v", h.ringing, h.alarm, w.now)
+		}
+		w.crash(ada)
+		down = false
+		w.drain()
+		w.checkRest()
+		w.report(t, "after the crash")
 	})
 }
 

@@ -145,11 +145,6 @@ func (st *State) charge(key openrouter.Key, before account.Credits) *account.Ent
 	return &account.Entry{Kind: account.Charge, Credits: spent, Hash: key.Hash}
 }
 
-func (st *State) addChore(c Chore, now time.Time) {
-	c.Since, c.Due = now, now.Add(firstRetry)
-	st.Chores = append(st.Chores, c)
-}
-
 // settle leaves the record's key, which is disabled, to be charged once more.
 func (st *State) settle(now time.Time, after time.Duration) {
 	st.Chores = append(st.Chores, Chore{
