@@ -348,20 +348,20 @@ func (o *Object) update(c change) error {
 	now := o.Now()
 	next := o.state.clone()
 	entry := c(next)
+	busy := o.nextD1().After(now) // the change may be that D1 was written
 	if r := next.Record; r != nil && (o.state.Record == nil || *r != *o.state.Record) {
 		r.Seq++
 		r.UpdatedAt = moment(now)
 		if !o.state.behind() || o.state.Record.Erased { // or a row is only watched
-			next.D1.Since, next.D1.Tries, next.D1.Due = now, 0, o.soon()
-			if from := o.nextD1(); from.After(now) {
-				next.D1.Due = from
+			next.D1.Since, next.D1.Tries, next.D1.Due = now, 0, now.Add(o.spread(firstRetry))
+			if busy {
+				next.D1.Due = o.nextD1()
 			}
 		}
 		if entry != nil {
 			entry.Seq, entry.At, entry.RemainingLimit = r.Seq, r.UpdatedAt, r.RemainingLimit
 		}
 	}
-	busy := o.nextD1().After(now)
 	next.Alarm = next.wake(now)
 	if o.alarmStays(next.Alarm, busy, now) {
 		next.Alarm = o.state.Alarm
