@@ -83,13 +83,19 @@ func (o *Object) next() (job, bool) {
 	return job{}, false
 }
 
-// pause is the pause between two writes to D1. The lock is held.
-func (o *Object) pause() time.Duration {
-	return o.spread(min(3*o.projected.Sub(o.busySince), maxD1Pause))
+// nextD1 is when D1 may be written again: after three times as long as the user
+// has been busy, or when it is the user's turn. Each user has one turn in every
+// maxD1Pause, so that those who are busy at once are not written at once. The lock
+// is held.
+func (o *Object) nextD1() time.Time {
+	slot := time.Duration(o.share * float64(maxD1Pause))
+	turn := o.projected.Add(-slot).Truncate(maxD1Pause).Add(slot + maxD1Pause)
+	rested := o.projected.Add(3 * o.projected.Sub(o.busySince))
+	if rested.Before(turn) {
+		return rested
+	}
+	return turn
 }
-
-// nextD1 is when D1 may be written again. The lock is held.
-func (o *Object) nextD1() time.Time { return o.projected.Add(o.pause()) }
 
 // tend starts background work, unless it is going on or there is none. No
 // request waits for it.
@@ -215,8 +221,8 @@ func (o *Object) project(table users.Table) (change, error) {
 	if err != nil {
 		return nil, err
 	}
-	upTo, whole := st.Record.Seq, len(entries) < users.MaxEntries
-	if !whole {
+	upTo := st.Record.Seq
+	if len(entries) == users.MaxEntries { // there may be more
 		upTo = min(upTo, entries[len(entries)-1].Seq)
 	}
 	save := table.Save
@@ -228,7 +234,7 @@ func (o *Object) project(table users.Table) (change, error) {
 	}
 	// A write that was given up may still arrive and bring an erased row back.
 	again := st.Record.Erased && o.Now().Sub(st.Record.UpdatedAt) < writeGrace
-	before := st.D1.Seq
+	before, whole := st.D1.Seq, upTo == st.Record.Seq
 	return func(st *State) *account.Entry {
 		now := o.Now()
 		if whole { // the rest follows at once

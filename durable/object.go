@@ -363,11 +363,14 @@ func (o *Object) update(c change) error {
 		}
 	}
 	next.Alarm = next.wake(now)
-	if o.alarmStays(next.Alarm, busy, now) {
+	switch {
+	case o.alarmStays(next.Alarm, busy, now):
 		next.Alarm = o.state.Alarm
 		if next.behind() && next.D1.Tries == 0 && busy && next.Alarm.After(next.D1.Due) {
 			next.D1.Due = next.Alarm // one of the two is enough
 		}
+	case next.Alarm.IsZero() && busy && o.state.behind():
+		next.Alarm = o.nextD1() // for the change that is to be expected: to set it now costs nothing
 	}
 	if !next.Alarm.IsZero() && next.Alarm.Equal(o.rang) {
 		// It rang early, and may be ringing still: to be set to the same moment
@@ -404,17 +407,17 @@ func (o *Object) soon() time.Time { return o.Now().Add(o.spread(firstRetry)) }
 
 // alarmStays tells whether an alarm that is set can stay as it is, where it would
 // be set to wanted now. To move it costs more than to let it ring. So while the
-// user is busy it may ring late, by the pause that there is anyhow, and stays
-// where nothing is left to do: the next change would set it again. The lock is held.
+// user is busy it may ring late, as late as a change may reach D1, and stays where
+// nothing is left to do: the next change would set it again. The lock is held.
 func (o *Object) alarmStays(wanted time.Time, busy bool, now time.Time) bool {
 	set := o.state.Alarm
-	switch {
+	switch latest := now.Add(maxD1Pause); {
 	case !set.After(now):
 		return false
 	case busy && wanted.IsZero():
 		return true
-	case busy:
-		wanted = wanted.Add(o.pause())
+	case busy && wanted.Before(latest):
+		wanted = latest
 	}
 	return !set.After(wanted)
 }

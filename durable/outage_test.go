@@ -11,6 +11,7 @@ import (
 	"latchkey/durable"
 	"latchkey/internal/account"
 	"latchkey/internal/seal"
+	"latchkey/internal/users"
 )
 
 // TestADeletionThatIsRefusedIsTriedOnAndCalledStuckAfterADay: background work
@@ -147,6 +148,52 @@ func TestABurstIsWrittenToD1Seldom(t *testing.T) {
 	})
 }
 
+// TestAFullBatchEndsTheWait: as many changes as one batch takes are all of them,
+// and the one after it waits for its turn like any other.
+func TestAFullBatchEndsTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		w.kept = true
+		w.asked(durable.Me)
+		h, batches := w.home(ada), 0
+		w.decide = func(c *call) fate {
+			if c.method == "D1" {
+				batches++
+			}
+			return well
+		}
+		change := func(later time.Duration) {
+			w.now = w.now.Add(later)
+			w.spend(ada, 0.001)
+			w.ask(ada, durable.Me)
+			for synctest.Wait(); len(w.waiting) > 0; synctest.Wait() {
+				w.step(0)
+			}
+		}
+		change(3 * time.Second) // written at once; from now on the user is busy
+		batches = 0
+		for range users.MaxEntries {
+			change(time.Millisecond)
+		}
+		if batches > 0 {
+			t.Fatalf("%d changes were written in %d batches, before it was time", users.MaxEntries, batches)
+		}
+		for batches == 0 && !h.alarm.IsZero() { // it may have been set before anything else was to be done
+			w.now = h.alarm
+			w.ring(h)
+			for synctest.Wait(); len(w.waiting) > 0; synctest.Wait() {
+				w.step(0)
+			}
+		}
+		if change(time.Millisecond); batches != 1 {
+			t.Errorf("%d changes and one more were written in %d batches", users.MaxEntries, batches)
+		}
+		w.drain()
+		w.checkRest()
+		w.report(t, "after the burst")
+	})
+}
+
 // TestAnAlarmThatRingsEarlyIsSetAgain: the runtime repeats an alarm whose work
 // was cut off, by when it may have been set to a later time, which is thereby
 // forgotten.
@@ -199,7 +246,7 @@ func (w *world) projected(user string) bool {
 	return row != nil && row[8] == w.state(user).Record.Seq
 }
 
-// TestALongLedgerReachesD1InSteps: more entries than one statement takes.
+// TestALongLedgerReachesD1InSteps: more entries than one batch takes.
 func TestALongLedgerReachesD1InSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(1)
@@ -212,16 +259,16 @@ func TestALongLedgerReachesD1InSteps(t *testing.T) {
 			}
 			return well
 		}
-		for range 40 {
-			w.spend(ada, 0.05)
+		for range 60 {
+			w.spend(ada, 0.03)
 			w.ask(ada, durable.Me)
 			for len(w.waiting) > 0 {
 				w.step(0)
 			}
 		}
 		w.drain()
-		if n := len(w.homes[ada].ledger); n != 41 {
-			t.Errorf("%d ledger entries, want 41", n)
+		if n := len(w.homes[ada].ledger); n != 61 {
+			t.Errorf("%d ledger entries, want 61", n)
 		}
 		w.checkRest()
 		w.report(t, "after D1 was mended")

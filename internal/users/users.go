@@ -9,6 +9,7 @@ package users
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -122,9 +123,12 @@ const (
 	unlessThere   = ` ON CONFLICT (user_id, seq) DO NOTHING`
 )
 
-// MaxEntries is how many ledger entries one Save may carry: D1 binds at most
-// 100 parameters to a statement, and an entry takes seven.
-const MaxEntries = 14
+// MaxEntries is how many ledger entries one Save may carry: four statements of as
+// many as D1 takes, which binds at most 100 parameters to one; an entry has seven.
+const (
+	MaxEntries   = 4 * perStatement
+	perStatement = 14
+)
 
 // Save writes a record and ledger entries of its user, in one transaction. It
 // may be repeated, and a late one does not overwrite a newer record.
@@ -156,18 +160,18 @@ func (t Table) Erase(r account.Record, entries []account.Entry) error {
 	return nil
 }
 
-// appendTo returns the statement that appends entries to a user's ledger, none
-// where there are none.
+// appendTo returns the statements that append entries to a user's ledger.
 func appendTo(user string, entries []account.Entry) []Statement {
-	if len(entries) == 0 {
-		return nil
+	var statements []Statement
+	for some := range slices.Chunk(entries, perStatement) {
+		var args []any
+		for _, e := range some {
+			args = append(args, user, e.Seq, timestamp(e.At), string(e.Kind), e.Credits.Float64(), e.RemainingLimit.Float64(), e.Hash)
+		}
+		rows := strings.Repeat(entryRow+", ", len(some)-1) + entryRow
+		statements = append(statements, Statement{appendEntries + rows + unlessThere, args})
 	}
-	var args []any
-	for _, e := range entries {
-		args = append(args, user, e.Seq, timestamp(e.At), string(e.Kind), e.Credits.Float64(), e.RemainingLimit.Float64(), e.Hash)
-	}
-	rows := strings.Repeat(entryRow+", ", len(entries)-1) + entryRow
-	return []Statement{{appendEntries + rows + unlessThere, args}}
+	return statements
 }
 
 const (

@@ -131,7 +131,7 @@ func TestFindFailsOnWhatIsNoRow(t *testing.T) {
 const maxParameters = 100
 
 func TestSaveStaysWithinWhatD1Binds(t *testing.T) {
-	for n, statements := range map[int64]int{0: 1, 1: 2, MaxEntries: 2} {
+	for n, statements := range map[int64]int{0: 1, 1: 2, perStatement: 2, perStatement + 1: 3, MaxEntries: 5} {
 		db := &fakeDB{}
 		if err := (Table{db}).Save(aRecord(n), entriesTo(n)); err != nil {
 			t.Fatal(err)
@@ -152,8 +152,8 @@ func TestSaveStaysWithinWhatD1Binds(t *testing.T) {
 			}
 		}
 	}
-	if (MaxEntries+1)*7 <= maxParameters {
-		t.Error("MaxEntries could be more")
+	if (perStatement+1)*7 <= maxParameters {
+		t.Error("a statement could take more")
 	}
 }
 
