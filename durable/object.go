@@ -12,7 +12,6 @@
 package durable
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -316,7 +315,7 @@ func (o *Object) load() error {
 	}
 	st := &State{}
 	if stored != "" {
-		if err := json.Unmarshal([]byte(stored), st); err != nil {
+		if err := st.decode(stored); err != nil {
 			return fmt.Errorf("durable: the stored state: %w", err)
 		}
 		o.stored = st

@@ -9,12 +9,11 @@ import (
 	"latchkey/internal/account"
 )
 
-// The state is written by hand, so a field may be forgotten: what is read back
-// would lack it.
+// The state is written and read by hand, so a field may be forgotten.
 func TestEveryFieldOfAStateIsEncodedAsJSONHasIt(t *testing.T) {
 	at := time.Date(2026, 11, 24, 1, 2, 3, 4_000_000, time.UTC)
 	full := State{
-		Record: &account.Record{UserID: "a", CreatedAt: at}, Disabled: true, ReadAt: at,
+		Record: &account.Record{UserID: "a", TotalLimit: 1, CreatedAt: at}, Disabled: true, ReadAt: at,
 		Pending: &Pending{Delete: "b", Create: "c", Since: at, Tries: 1, Due: at},
 		Chores:  []Chore{{Delete: "d", Since: at, Due: at}, {Orphan: "e", Since: at, Tries: 2, Due: at}, {Settle: "f", Left: 3, Since: at, Due: at}},
 		D1:      Lag{Seq: 4, Since: at, Tries: 5, Due: at.Add(time.Nanosecond)}, Alarm: at,
@@ -27,8 +26,43 @@ func TestEveryFieldOfAStateIsEncodedAsJSONHasIt(t *testing.T) {
 		}
 	}
 	for _, st := range []State{full, {}, {D1: Lag{Seq: 1}}} {
-		if want, err := json.Marshal(st); err != nil || st.encode() != string(want) {
-			t.Errorf("\n got %s\nwant %s, %v", st.encode(), want, err)
+		encoded := st.encode()
+		if want, err := json.Marshal(st); err != nil || encoded != string(want) {
+			t.Errorf("\n got %s\nwant %s, %v", encoded, want, err)
 		}
+		var decoded State
+		if err := decoded.decode(encoded); err != nil || !reflect.DeepEqual(decoded, st) {
+			t.Errorf("%s is read as %+v, %v", encoded, decoded, err)
+		}
+	}
+}
+
+func TestAStateThatWasDamagedIsNotRead(t *testing.T) {
+	at := time.Date(2026, 11, 24, 1, 2, 3, 0, time.UTC)
+	full := State{
+		Record: &account.Record{UserID: "a", CreatedAt: at}, Disabled: true, ReadAt: at,
+		Pending: &Pending{Create: "c"}, Chores: []Chore{{Delete: "d"}}, D1: Lag{Seq: 4, Since: at, Tries: 5, Due: at}, Alarm: at,
+	}
+	whole := full.encode()
+	for length := range whole {
+		if err := new(State).decode(whole[:length]); err == nil {
+			t.Errorf("%s is read", whole[:length])
+		}
+	}
+	for _, damaged := range []string{
+		whole + "}", `[]`, `{"record":{"seq":"1"}}`, `{"record":{"created_at":"today"}}`, `{"record":{"total_limit":1e99}}`, `{"d1":{"tries":1.5}}`,
+		`{"disabled":1}`, `{"pending":{"tries":"1"}}`, `{"chores":{}}`, `{"alarm":0}`,
+	} {
+		if err := new(State).decode(damaged); err == nil {
+			t.Errorf("%s is read", damaged)
+		}
+	}
+}
+
+func TestAFieldOfALaterVersionIsPassedOver(t *testing.T) {
+	var st State
+	err := st.decode(`{"new":{"a":[1]},"record":{"new":null,"user_id":"ada"},"d1":{"new":"","seq":3}}`)
+	if err != nil || st.Record == nil || st.Record.UserID != "ada" || st.D1.Seq != 3 {
+		t.Errorf("got %+v, %v", st, err)
 	}
 }

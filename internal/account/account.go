@@ -88,6 +88,43 @@ func (r *Record) Encode(e *jx.Encoder) {
 	e.ObjEnd()
 }
 
+// Decode reads what Encode wrote, as json.Unmarshal does.
+func (r *Record) Decode(d *jx.Decoder) error { return d.ObjBytes(r.field) }
+
+func (r *Record) field(d *jx.Decoder, name []byte) (err error) {
+	switch string(name) {
+	case "user_id":
+		r.UserID, err = d.Str()
+	case "user_name":
+		r.UserName, err = d.Str()
+	case "email":
+		r.Email, err = d.Str()
+	case "key":
+		r.Key, err = d.Str()
+	case "hash":
+		r.Hash, err = d.Str()
+	case "total_limit":
+		err = r.TotalLimit.Decode(d)
+	case "remaining_limit":
+		err = r.RemainingLimit.Decode(d)
+	case "usage_limit":
+		err = r.UsageLimit.Decode(d)
+	case "suspended":
+		r.Suspended, err = d.Bool()
+	case "erased":
+		r.Erased, err = d.Bool()
+	case "seq":
+		r.Seq, err = d.Int64()
+	case "created_at":
+		r.CreatedAt, err = DecodeTime(d)
+	case "updated_at":
+		r.UpdatedAt, err = DecodeTime(d)
+	default:
+		err = d.Skip()
+	}
+	return err
+}
+
 // Encode writes what json.Marshal does.
 func (entry *Entry) Encode(e *jx.Encoder) {
 	e.ObjStart()
@@ -110,4 +147,13 @@ func (entry *Entry) Encode(e *jx.Encoder) {
 func EncodeTime(e *jx.Encoder, t time.Time) {
 	var b [len(time.RFC3339Nano) + 2]byte
 	e.Raw(append(t.AppendFormat(append(b[:0], '"'), time.RFC3339Nano), '"'))
+}
+
+// DecodeTime reads a time as json.Unmarshal does.
+func DecodeTime(d *jx.Decoder) (time.Time, error) {
+	text, err := d.Str()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return time.Parse(time.RFC3339, text)
 }

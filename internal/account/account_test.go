@@ -9,7 +9,7 @@ import (
 	"github.com/go-faster/jx"
 )
 
-// Both are written by hand, so a field may be forgotten.
+// Both are written by hand, and a record is read by hand, so a field may be forgotten.
 func TestEveryFieldIsEncodedAsJSONHasIt(t *testing.T) {
 	at := time.Date(2026, 11, 24, 1, 2, 3, 4_000_000, time.UTC)
 	record := Record{
@@ -29,6 +29,17 @@ func TestEveryFieldIsEncodedAsJSONHasIt(t *testing.T) {
 		value.Encode(&e)
 		if want, err := json.Marshal(value); err != nil || e.String() != string(want) {
 			t.Errorf("\n got %s\nwant %s, %v", e.String(), want, err)
+		}
+	}
+	for _, r := range []Record{record, {}} {
+		var e jx.Encoder
+		r.Encode(&e)
+		var got, want Record
+		if err := json.Unmarshal(e.Bytes(), &want); err != nil {
+			t.Fatal(err)
+		}
+		if err := got.Decode(jx.DecodeBytes(e.Bytes())); err != nil || got != want {
+			t.Errorf("%s is read as %+v, %v", e.String(), got, err)
 		}
 	}
 }

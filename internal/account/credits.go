@@ -81,3 +81,12 @@ func (c *Credits) UnmarshalJSON(data []byte) error {
 	*c = parsed
 	return nil
 }
+
+// Decode reads what UnmarshalJSON does.
+func (c *Credits) Decode(d *jx.Decoder) error {
+	number, err := d.Raw()
+	if err != nil {
+		return err
+	}
+	return c.UnmarshalJSON(number)
+}

@@ -224,12 +224,11 @@ func (r *reading) field(d *jx.Decoder, name []byte) (err error) {
 	case "disabled":
 		r.Disabled, err = d.Bool()
 	case "limit_remaining":
-		var left jx.Raw
-		left, err = d.Raw()
 		r.limited = true
-		if r.Uncapped = string(left) == "null"; err == nil && !r.Uncapped {
-			err = r.Left.UnmarshalJSON(left)
+		if r.Uncapped = d.Next() == jx.Null; r.Uncapped {
+			return d.Null()
 		}
+		err = r.Left.Decode(d)
 	default:
 		return d.Skip()
 	}
