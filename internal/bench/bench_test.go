@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -46,11 +47,29 @@ func TestFirstAnswer(t *testing.T) {
 	b := &bench{cold: map[string][]coldStart{
 		"latchkey": {{blank: 250e6, ready: 390e6, first: 40e6}, {blank: 300e6, ready: 280e6, first: 60e6}, {blank: 270e6, ready: 310e6, first: 50e6}},
 		"plain":    {{blank: 250e6, ready: 249e6, first: 10e6}},
+		"no /proc": {{blank: 0, ready: 0, first: 10e6}},
 	}}
-	for contestant, want := range map[string][2]float64{"latchkey": {30, 50}, "plain": {0, 10}} {
-		if loading, first := b.firstAnswer(contestant); loading != want[0] || first != want[1] {
+	for contestant, want := range map[string][2]float64{"latchkey": {40, 50}, "plain": {0, 10}, "no /proc": {math.NaN(), 10}, "nobody": {math.NaN(), math.NaN()}} {
+		loading, first := b.firstAnswer(contestant)
+		if fmt.Sprint(loading, first) != fmt.Sprint(want[0], want[1]) {
 			t.Errorf("%s loads for %v ms and answers after %v, want %v", contestant, loading, first, want)
 		}
+	}
+}
+
+func TestTheLogTellsOfKeptKeysAndMemory(t *testing.T) {
+	c := &contestant{state: filepath.Join(t.TempDir(), "some")}
+	log := `{"level":"warn","message":"workerd's own"}
+{"level":"log","message":"{\"evt\":\"memory\",\"bytes\":1000}"}
+{"level":"log","message":"{\"evt\":\"key\",\"outcome\":\"kept\",\"calls\":[{\"method\":\"GET\"},{\"method\":\"D1\"}]}"}
+{"level":"log","message":"{\"evt\":\"key\",\"outcome\":\"rotated\",\"calls\":[{\"method\":\"D1\"}]}"}
+{"level":"log","message":"{\"evt\":\"memory\",\"bytes\":2000}"}
+`
+	if err := os.WriteFile(c.log(), []byte(log), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.read(); err != nil || got != (told{kept: 1, statements: 1, memory: 2000}) {
+		t.Errorf("got %+v, %v", got, err)
 	}
 }
 

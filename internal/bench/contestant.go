@@ -34,8 +34,7 @@ type contestant struct {
 	output  *bufio.Reader
 	url     string
 	workerd int           // process id, 0 where there is no /proc to tell
-	ready   time.Duration // how long workerd took to start
-
+	ready   time.Duration // processor time that workerd's main thread took to start; 0 where there is no /proc
 }
 
 // Secrets for the time of the run. They guard nothing.
@@ -83,17 +82,18 @@ func (c *contestant) start(ctx context.Context, root string, blank bool) error {
 	if err := c.process.Start(); err != nil {
 		return fmt.Errorf("starting %s (run `make setup` first): %w", c.name, err)
 	}
-	var answer struct {
-		URL   string
-		Ready float64 // milliseconds
-	}
+	var answer struct{ URL string }
 	if err := c.readLine(&answer); err != nil {
 		return fmt.Errorf("%s did not start: %w", c.name, err)
 	}
-	c.url, c.ready = answer.URL, time.Duration(answer.Ready*float64(time.Millisecond))
+	c.url = answer.URL
 	pid := strconv.Itoa(c.process.Process.Pid)
 	children, _ := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children") // workerd is the only one
 	c.workerd, _ = strconv.Atoi(strings.TrimSpace(string(children)))
+	scheduled, _ := os.ReadFile("/proc/" + strconv.Itoa(c.workerd) + "/schedstat")
+	nanoseconds, _, _ := strings.Cut(string(scheduled), " ")
+	started, _ := strconv.ParseInt(nanoseconds, 10, 64)
+	c.ready = time.Duration(started)
 	return nil
 }
 
@@ -118,33 +118,46 @@ func (c *contestant) stop() {
 // log is the file that it logs to.
 func (c *contestant) log() string { return c.state + ".log" }
 
-// keptKeys returns of how many answers with a kept key the log tells, and how
-// many D1 statements went before them. Only latchkey's tells of any.
-func (c *contestant) keptKeys() (kept, statements int, err error) {
+// told is what latchkey's log tells; that of the others is empty.
+type told struct {
+	kept       int // answers with a kept key
+	statements int // of D1, before those answers
+	memory     int // bytes of the program's memory, at last
+}
+
+// read returns what the log tells so far.
+func (c *contestant) read() (t told, err error) {
 	log, err := os.Open(c.log())
 	if err != nil {
-		return 0, 0, err
+		return t, err
 	}
 	defer log.Close()
 	lines := json.NewDecoder(log)
 	for {
 		var line struct{ Message string } // as workerd wraps what a program logs
 		if err := lines.Decode(&line); err == io.EOF {
-			return kept, statements, nil
+			return t, nil
 		} else if err != nil {
-			return 0, 0, fmt.Errorf("the log of %s: %w", c.title, err)
+			return t, fmt.Errorf("the log of %s: %w", c.title, err)
 		}
-		var told struct {
+		var event struct {
 			Evt, Outcome string
+			Bytes        int
 			Calls        []struct{ Method string }
 		}
-		if json.Unmarshal([]byte(line.Message), &told) != nil || told.Evt != "key" || told.Outcome != "kept" {
+		if json.Unmarshal([]byte(line.Message), &event) != nil {
+			continue // workerd's own
+		}
+		if event.Evt == "memory" {
+			t.memory = event.Bytes
+		}
+		if event.Evt != "key" || event.Outcome != "kept" {
 			continue
 		}
-		kept++
-		for _, call := range told.Calls {
+		t.kept++
+		for _, call := range event.Calls {
 			if call.Method == "D1" {
-				statements++
+				t.statements++
 			}
 		}
 	}

@@ -58,6 +58,7 @@ type load struct {
 	spend       float64  // credits, charged to a key whenever it is read
 	outcomes    []string // any of which an answer has to have
 	without     string   // name of a contestant that it is not put on
+	extra       bool     // only where -loads names it
 }
 
 // result is how a load went in one round.

@@ -44,7 +44,7 @@ func run(ctx context.Context) error {
 	span := flag.Duration("span", 3*time.Second, "for how long, each time")
 	once := flag.Int("once", 10_000, "users who come once")
 	only := flag.String("only", "", "contestants, comma-separated; empty: all")
-	which := flag.String("loads", "", `loads, comma-separated; empty: all ("touched" wants "first" before it)`)
+	which := flag.String("loads", "", `loads, comma-separated; empty: all but "flat" ("touched" wants "first" before it)`)
 	inspector := flag.Int("inspector", 0, "port of the first contestant's inspector, for a profiler")
 	flag.Parse()
 	root, err := localdev.Root()
@@ -59,7 +59,11 @@ func run(ctx context.Context) error {
 	if b.contestants, err = named(*only, contestants(), func(c *contestant) string { return c.name }); err != nil {
 		return err
 	}
-	if b.loads, err = named(*which, loads(b.regulars, newUsers("newcomer", *once)), func(l load) string { return l.name }); err != nil {
+	offered := loads(b.regulars, newUsers("newcomer", *once))
+	if *which == "" {
+		offered = slices.DeleteFunc(offered, func(l load) bool { return l.extra })
+	}
+	if b.loads, err = named(*which, offered, func(l load) string { return l.name }); err != nil {
 		return err
 	}
 	b.contestants[0].inspector = *inspector
@@ -133,6 +137,7 @@ func loads(regulars, newcomers []user) []load {
 		{name: "storm", title: "rotation storm: every read finds a key used up", label: "rotation\nstorm", connections: 32,
 			users: stormy, spend: 0.6, outcomes: []string{"rotated", "renewed"}, without: "floor"},
 		{name: "tabs", title: "200 tabs of one user", label: "200 tabs of\none user", connections: 200, users: regulars[:1], outcomes: kept},
+		{name: "flat", title: fmt.Sprintf("%d users in turns, 20 times", len(newcomers)), connections: 32, users: slices.Repeat(newcomers, 20), once: true, outcomes: kept, extra: true},
 		{name: "first", title: "first keys", label: "first keys", connections: 32, users: newcomers, once: true, outcomes: []string{"provisioned"}, without: "floor", unknown: true},
 		{name: "cold", title: "first answer of a fresh isolate", connections: 1, users: regulars, outcomes: kept, phase: cold},
 		{name: "touched", title: fmt.Sprintf("%d users touched once", len(newcomers)), label: "touched\nonce", connections: 32,

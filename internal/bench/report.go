@@ -39,10 +39,8 @@ func (b *bench) ratio(load, contestant, other string, of measure) float64 {
 	return median(all)
 }
 
-// firstAnswer returns the milliseconds that a fresh isolate takes to load and, in
-// the median, to its first answer. Of the times that workerd took to start, the
-// shortest are compared: their difference is a tenth of them, and what disturbs a
-// start can only make it longer.
+// firstAnswer returns the milliseconds that a fresh isolate takes to load, and to
+// its first answer, in the median.
 func (b *bench) firstAnswer(contestant string) (loading, first float64) {
 	var blank, ready, answer []float64
 	for _, one := range b.cold[contestant] {
@@ -50,10 +48,18 @@ func (b *bench) firstAnswer(contestant string) (loading, first float64) {
 		ready = append(ready, milliseconds(one.ready))
 		answer = append(answer, milliseconds(one.first))
 	}
-	if len(answer) == 0 {
-		return math.NaN(), math.NaN()
+	if slices.Contains(ready, 0) {
+		return math.NaN(), median(answer)
 	}
-	return max(0, slices.Min(ready)-slices.Min(blank)), median(answer)
+	return max(0, median(ready)-median(blank)), median(answer)
+}
+
+// mebibytes is not a number where there was nothing to measure.
+func mebibytes(bytes int) float64 {
+	if bytes == 0 {
+		return math.NaN()
+	}
+	return float64(bytes) / (1 << 20)
 }
 
 // worst is the largest of what latchkey did in the rounds; not a number where
@@ -128,7 +134,9 @@ func (b *bench) targets() []target {
 		{"200 tabs of one user: throughput / plain JavaScript's", 5, false, b.ratio("tabs", "latchkey", "plain", rate)},
 		{"200 tabs of one user: GETs in flight at once", 1, true, b.worst("tabs", func(r result) float64 { return float64(r.most) })},
 		{"kept key: OpenRouter calls for an answer", 1, true, b.worst("steady", requests)},
-		{"kept key: D1 statements before the answer", 0, true, float64(b.statements) / float64(b.kept)},
+		{"kept key: D1 statements before the answer", 0, true, float64(b.late.statements) / float64(b.late.kept)},
+		{"memory, MiB", 16, true, mebibytes(b.late.memory)},
+		{"memory grown by that load, MiB", 1, true, b.worst("flat", func(result) float64 { return mebibytes(b.late.memory) - mebibytes(b.early.memory) })},
 		{"fresh isolate, loading and first answer: time / plain JavaScript's", 4, true, (ourLoading + ourFirst) / (theirLoading + theirFirst)},
 		{"fresh object, warm isolate: p50 / plain JavaScript's", 1.3, true, b.ratio("object", "latchkey", "plain", p50)},
 	}

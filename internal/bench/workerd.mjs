@@ -10,8 +10,8 @@
 //   inspector  port of the inspector; absent: none
 //   blank      load nothing of the contestant, but carry its files along as data
 //
-// A line is printed once it answers, {"url", "ready"}: where, and how many
-// milliseconds workerd took to be ready. It ends when its standard input does.
+// A line is printed once it answers, {"url"}: where. It ends when its standard
+// input does.
 import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -37,7 +37,6 @@ const blankModule = `
   export default {};
 `;
 
-const began = performance.now();
 const runtime = new Miniflare(convertV4MiniflareOptions({
   modulesRoot: dirname(entry),
   modules: blank
@@ -60,9 +59,8 @@ process.stdin.resume().on("end", async () => {
 });
 
 const url = await runtime.unsafeGetDirectURL();
-const ready = performance.now() - began;
 if (migrations.length > 0) {
   const db = await runtime.getD1Database("DB");
   for (const statement of migrations) await db.prepare(statement).run();
 }
-console.log(JSON.stringify({ url: url.origin, ready }));
+console.log(JSON.stringify({ url: url.origin }));
