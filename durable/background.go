@@ -84,17 +84,20 @@ func (o *Object) next() (job, bool) {
 }
 
 // nextD1 is when D1 may be written again: after three times as long as the user
-// has been busy, or when it is the user's turn. Each user has one turn in every
-// maxD1Pause, so that those who are busy at once are not written at once. The lock
-// is held.
+// has been busy, or when it is the user's turn. The lock is held.
 func (o *Object) nextD1() time.Time {
-	slot := time.Duration(o.share * float64(maxD1Pause))
-	turn := o.projected.Add(-slot).Truncate(maxD1Pause).Add(slot + maxD1Pause)
-	rested := o.projected.Add(3 * o.projected.Sub(o.busySince))
+	rested, turn := o.projected.Add(3*o.projected.Sub(o.busySince)), o.turn(o.projected)
 	if rested.Before(turn) {
 		return rested
 	}
 	return turn
+}
+
+// turn is the first of the user's turns after a time. There is one in every
+// maxD1Pause, so that those who are busy at once are not written at once.
+func (o *Object) turn(after time.Time) time.Time {
+	slot := time.Duration(o.share * float64(maxD1Pause))
+	return after.Add(-slot).Truncate(maxD1Pause).Add(slot + maxD1Pause)
 }
 
 // tend starts background work, unless it is going on or there is none. No

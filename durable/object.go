@@ -352,7 +352,7 @@ func (o *Object) update(c change) error {
 		r.Seq++
 		r.UpdatedAt = moment(now)
 		if !o.state.behind() || o.state.Record.Erased { // or a row is only watched
-			next.D1.Since, next.D1.Tries, next.D1.Due = now, 0, now.Add(o.spread(firstRetry))
+			next.D1.Since, next.D1.Tries, next.D1.Due = now, 0, o.turn(now.Add(time.Second)) // D1 is tried at once
 			if busy {
 				next.D1.Due = o.nextD1()
 			}
