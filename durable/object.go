@@ -396,13 +396,11 @@ func (o *Object) update(c change) error {
 	return nil
 }
 
-// spread takes up to half off a time, for each user as much as ever.
-func (o *Object) spread(d time.Duration) time.Duration {
-	return d - time.Duration(o.share*float64(d)/2)
+// soon is when the alarm takes up what is tried at once, should that come to
+// nothing: after half of firstRetry for some users, and all of it for others.
+func (o *Object) soon() time.Time {
+	return o.Now().Add(firstRetry - time.Duration(o.share*float64(firstRetry)/2))
 }
-
-// soon is when the alarm takes up what is tried at once, should that come to nothing.
-func (o *Object) soon() time.Time { return o.Now().Add(o.spread(firstRetry)) }
 
 // alarmStays tells whether an alarm that is set can stay as it is, where it would
 // be set to wanted now. To move it costs more than to let it ring. So while the

@@ -77,9 +77,10 @@ const (
 	// failing: past it no more keys are asked for.
 	maxChores = 64
 	// maxD1Pause caps the pause between two writes of a user's row to D1, which
-	// writes for all users one after the other. The pause is up to three times as
-	// long as the user has been busy, so that a single change is written at once
-	// and a burst of them seldom. quiet is when a user is busy no more.
+	// writes for all users one after the other. The pause is three times as long as
+	// the user has been busy, or until the user's next turn, so that a single change
+	// is written at once and a burst of them seldom. quiet is when a user is busy no
+	// more.
 	maxD1Pause = 5 * time.Second
 	quiet      = 2 * maxD1Pause
 	// orphanGrace is how long a POST without an answer may take to show its
