@@ -295,14 +295,18 @@ func (t turn) renew() (Outcome, error) {
 	return "", p
 }
 
-// retire leaves the record's key, if it has one, to be deleted in the background,
-// and so those that were to be settled: their quota is over.
-func (t turn) retire(st *State) {
+// writeOff leaves the keys that were to be settled to be deleted: the quota that
+// they would be charged to is over.
+func (t turn) writeOff(st *State) {
 	for i, c := range st.Chores {
 		if c.Settle != "" {
 			st.Chores[i] = Chore{Delete: c.Settle, Since: c.Since, Due: t.soon()}
 		}
 	}
+}
+
+// retire leaves the record's key, if it has one, to be deleted in the background.
+func (t turn) retire(st *State) {
 	if st.Record != nil && st.Record.Hash != "" {
 		st.Chores = append(st.Chores, Chore{Delete: st.Record.Hash, Since: t.Now(), Due: t.soon()})
 	}
@@ -351,6 +355,7 @@ func (t turn) create(kind account.Kind) (Outcome, error) {
 	// Dying before this write loses the key's text for good: see above.
 	err = t.update(func(st *State) *account.Entry {
 		if kind != account.Rotate {
+			t.writeOff(st)
 			before := st.Record
 			st.Record = &account.Record{
 				UserID: t.user, TotalLimit: policy.TotalLimit, RemainingLimit: policy.TotalLimit, CreatedAt: moment(t.Now()),

@@ -226,6 +226,7 @@ func (t turn) erase() (answer.Answer, Outcome, error) {
 	// Dying after this write leaves the key and the row to the alarm.
 	err := t.update(func(st *State) *account.Entry {
 		t.retire(st)
+		t.writeOff(st)
 		*st.Record = account.Record{UserID: t.user, Seq: st.Record.Seq, Erased: true}
 		return &account.Entry{Kind: account.Erase, Hash: record.Hash}
 	})

@@ -298,6 +298,50 @@ func TestAWriteThatFailsChangesNothing(t *testing.T) {
 	})
 }
 
+// TestARenewalThatFailsLeavesWhatIsToBeSettled: the quota goes on where an
+// operator raises it after that, and so do its charges.
+func TestARenewalThatFailsLeavesWhatIsToBeSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		settling(w)
+		w.server.SetUsageLag(40 * time.Second)
+		do := func(r durable.Request) *reply {
+			got := w.request(ada, r)
+			for synctest.Wait(); len(w.waiting) > 0; synctest.Wait() {
+				w.step(0)
+			}
+			return got
+		}
+		first := do(durable.Request{Want: durable.Me})
+		w.spend(ada, 0.2) // which does not show yet
+		do(durable.Request{Want: durable.Refresh})
+		do(durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: new(account.Credits)}})
+		w.decide = func(c *call) fate {
+			if c.method == "POST" {
+				return refused400
+			}
+			return well
+		}
+		if got := do(durable.Request{Want: durable.Me}); got.Code != "upstream_refused" {
+			t.Fatalf("the renewal got %d %s%s", got.Status, got.Outcome, got.Code)
+		}
+		do(durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: new(10 * account.Credit)}})
+		w.decide = nil
+		w.drain()
+		var charged account.Credits
+		for _, e := range w.home(ada).ledger {
+			if e.Kind == account.Charge && e.Hash == first.Hash {
+				charged += e.Credits
+			}
+		}
+		if charged != account.Credit/5 {
+			t.Errorf("0.2 were spent on the first key, and %s charged", charged)
+		}
+		w.checkRest()
+		w.report(t, "after the renewal failed")
+	})
+}
+
 // TestSyncRebuildsWhatD1Lost: the objects hold all that D1 does.
 func TestSyncRebuildsWhatD1Lost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
