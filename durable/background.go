@@ -86,16 +86,16 @@ func (o *Object) next() (job, bool) {
 // nextD1 is when D1 may be written again: after three times as long as the user
 // has been busy, or when it is the user's turn. The lock is held.
 func (o *Object) nextD1() time.Time {
-	rested, turn := o.projected.Add(3*o.projected.Sub(o.busySince)), o.turn(o.projected)
+	rested, turn := o.projected.Add(3*o.projected.Sub(o.busySince)), o.d1Turn(o.projected)
 	if rested.Before(turn) {
 		return rested
 	}
 	return turn
 }
 
-// turn is the first of the user's turns after a time. There is one in every
+// d1Turn is the first of the user's turns after a time. There is one in every
 // maxD1Pause, so that those who are busy at once are not written at once.
-func (o *Object) turn(after time.Time) time.Time {
+func (o *Object) d1Turn(after time.Time) time.Time {
 	slot := time.Duration(o.share * float64(maxD1Pause))
 	return after.Add(-slot).Truncate(maxD1Pause).Add(slot + maxD1Pause)
 }
@@ -250,7 +250,7 @@ func (o *Object) project(table users.Table) (change, error) {
 			return nil // all is to be written anew
 		}
 		if again && st.Record.Erased {
-			st.D1.Tries, st.D1.Due = st.D1.Tries+1, o.Now().Add(writeGrace)
+			st.D1.Tries, st.D1.Due = st.D1.Tries+1, now.Add(writeGrace)
 			return nil
 		}
 		st.D1 = Lag{Seq: upTo, Since: now, Due: o.nextD1()}

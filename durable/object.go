@@ -347,14 +347,15 @@ func (o *Object) update(c change) error {
 	now := o.Now()
 	next := o.state.clone()
 	entry := c(next)
-	busy := o.nextD1().After(now) // the change may be that D1 was written
+	nextD1 := o.nextD1() // the change may be that D1 was written
+	busy := nextD1.After(now)
 	if r := next.Record; r != nil && (o.state.Record == nil || *r != *o.state.Record) {
 		r.Seq++
 		r.UpdatedAt = moment(now)
 		if !o.state.behind() || o.state.Record.Erased { // or a row is only watched
-			next.D1.Since, next.D1.Tries, next.D1.Due = now, 0, o.turn(now.Add(time.Second)) // D1 is tried at once
+			next.D1.Since, next.D1.Tries, next.D1.Due = now, 0, o.d1Turn(now.Add(time.Second)) // D1 is tried at once
 			if busy {
-				next.D1.Due = o.nextD1()
+				next.D1.Due = nextD1
 			}
 		}
 		if entry != nil {
@@ -369,7 +370,7 @@ func (o *Object) update(c change) error {
 			next.D1.Due = next.Alarm // one of the two is enough
 		}
 	case next.Alarm.IsZero() && busy && o.state.behind():
-		next.Alarm = o.nextD1() // for the change that is to be expected: to set it now costs nothing
+		next.Alarm = nextD1 // for the change that is to be expected: to set it now costs nothing
 	}
 	if !next.Alarm.IsZero() && next.Alarm.Equal(o.rang) {
 		// It rang early, and may be ringing still: to be set to the same moment

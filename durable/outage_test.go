@@ -114,9 +114,7 @@ func TestABurstIsWrittenToD1Seldom(t *testing.T) {
 			}
 			w.spend(ada, 0.01)
 			w.ask(ada, durable.Me)
-			for synctest.Wait(); len(w.waiting) > 0; synctest.Wait() {
-				w.step(0)
-			}
+			w.finish()
 		}
 		writes := 0
 		for _, line := range w.lines {
@@ -135,9 +133,7 @@ func TestABurstIsWrittenToD1Seldom(t *testing.T) {
 		for !w.projected(ada) && h.alarm.After(w.now) {
 			w.now = h.alarm
 			w.ring(h)
-			for synctest.Wait(); len(w.waiting) > 0; synctest.Wait() {
-				w.step(0)
-			}
+			w.finish()
 		}
 		if late := w.now.Sub(last); !w.projected(ada) || late > 5*time.Second {
 			t.Errorf("the row was right %v after the last change, if at all", late)
@@ -166,9 +162,7 @@ func TestAFullBatchEndsTheWait(t *testing.T) {
 			w.now = w.now.Add(later)
 			w.spend(ada, 0.001)
 			w.ask(ada, durable.Me)
-			for synctest.Wait(); len(w.waiting) > 0; synctest.Wait() {
-				w.step(0)
-			}
+			w.finish()
 		}
 		change(3 * time.Second) // written at once; from now on the user is busy
 		batches = 0
@@ -181,9 +175,7 @@ func TestAFullBatchEndsTheWait(t *testing.T) {
 		for batches == 0 && !h.alarm.IsZero() { // it may have been set before anything else was to be done
 			w.now = h.alarm
 			w.ring(h)
-			for synctest.Wait(); len(w.waiting) > 0; synctest.Wait() {
-				w.step(0)
-			}
+			w.finish()
 		}
 		if change(time.Millisecond); batches != 1 {
 			t.Errorf("%d changes and one more were written in %d batches", users.MaxEntries, batches)
@@ -262,9 +254,7 @@ func TestALongLedgerReachesD1InSteps(t *testing.T) {
 		for range 60 {
 			w.spend(ada, 0.03)
 			w.ask(ada, durable.Me)
-			for len(w.waiting) > 0 {
-				w.step(0)
-			}
+			w.finish()
 		}
 		w.drain()
 		if n := len(w.homes[ada].ledger); n != 61 {
@@ -307,9 +297,7 @@ func TestARenewalThatFailsLeavesWhatIsToBeSettled(t *testing.T) {
 		w.server.SetUsageLag(40 * time.Second)
 		do := func(r durable.Request) *reply {
 			got := w.request(ada, r)
-			for synctest.Wait(); len(w.waiting) > 0; synctest.Wait() {
-				w.step(0)
-			}
+			w.finish()
 			return got
 		}
 		first := do(durable.Request{Want: durable.Me})
@@ -422,15 +410,11 @@ func TestAnOrphanIsFoundHoweverLateItIsLookedFor(t *testing.T) {
 			return well
 		}
 		w.ask(ada, durable.Me)
-		for len(w.waiting) > 0 {
-			w.step(0) // the last one is the POST, over which the object dies
-		}
+		w.finish() // the last one is the POST, over which the object dies
 		w.decide = nil
 		w.now = w.now.Add(30 * time.Minute) // and no alarm rings
 		w.ask("zed", durable.Me)
-		for len(w.waiting) > 0 {
-			w.step(0)
-		}
+		w.finish()
 		w.now = w.now.Add(90 * time.Minute)
 		bob := w.ask("bob", durable.Me)
 		w.ask("eve", durable.Me)

@@ -216,9 +216,7 @@ var scenarios = []scenario{
 			w.asked(durable.Me)
 			w.spend(ada, 0.95)
 			w.ask(ada, durable.Me)
-			for len(w.waiting) > 0 {
-				w.step(0)
-			}
+			w.finish()
 		},
 		want: durable.Me, outcome: "renewed", calls: []string{"create", "delete", "delete"}},
 	{name: "suspend", before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.2) },

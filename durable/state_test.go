@@ -9,15 +9,20 @@ import (
 	"latchkey/internal/account"
 )
 
-// The state is written and read by hand, so a field may be forgotten.
-func TestEveryFieldOfAStateIsEncodedAsJSONHasIt(t *testing.T) {
+// fullState returns a state that has something in each of its fields.
+func fullState() State {
 	at := time.Date(2026, 11, 24, 1, 2, 3, 4_000_000, time.UTC)
-	full := State{
+	return State{
 		Record: &account.Record{UserID: "a", TotalLimit: 1, CreatedAt: at}, Disabled: true, ReadAt: at,
 		Pending: &Pending{Delete: "b", Create: "c", Since: at, Tries: 1, Due: at},
 		Chores:  []Chore{{Delete: "d", Since: at, Due: at}, {Orphan: "e", Since: at, Tries: 2, Due: at}, {Settle: "f", Left: 3, Since: at, Due: at}},
 		D1:      Lag{Seq: 4, Since: at, Tries: 5, Due: at.Add(time.Nanosecond)}, Alarm: at,
 	}
+}
+
+// The state is written and read by hand, so a field may be forgotten.
+func TestEveryFieldOfAStateIsEncodedAsJSONHasIt(t *testing.T) {
+	full := fullState()
 	for _, filled := range []any{full, full.D1} {
 		for field, value := range reflect.ValueOf(filled).Fields() {
 			if value.IsZero() {
@@ -38,11 +43,7 @@ func TestEveryFieldOfAStateIsEncodedAsJSONHasIt(t *testing.T) {
 }
 
 func TestAStateThatWasDamagedIsNotRead(t *testing.T) {
-	at := time.Date(2026, 11, 24, 1, 2, 3, 0, time.UTC)
-	full := State{
-		Record: &account.Record{UserID: "a", CreatedAt: at}, Disabled: true, ReadAt: at,
-		Pending: &Pending{Create: "c"}, Chores: []Chore{{Delete: "d"}}, D1: Lag{Seq: 4, Since: at, Tries: 5, Due: at}, Alarm: at,
-	}
+	full := fullState()
 	whole := full.encode()
 	for length := range whole {
 		if err := new(State).decode(whole[:length]); err == nil {

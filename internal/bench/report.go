@@ -136,7 +136,7 @@ func (b *bench) targets() []target {
 		{"kept key: OpenRouter calls for an answer", 1, true, b.worst("steady", requests)},
 		{"kept key: D1 statements before the answer", 0, true, float64(b.late.statements) / float64(b.late.kept)},
 		{"memory, MiB", 16, true, mebibytes(b.late.memory)},
-		{"memory grown by that load, MiB", 1, true, b.worst("flat", func(result) float64 { return mebibytes(b.late.memory) - mebibytes(b.early.memory) })},
+		{"flat: memory grown by it, MiB", 1, true, b.worst("flat", func(result) float64 { return mebibytes(b.late.memory) - mebibytes(b.early.memory) })},
 		{"fresh isolate, loading and first answer: time / plain JavaScript's", 4, true, (ourLoading + ourFirst) / (theirLoading + theirFirst)},
 		{"fresh object, warm isolate: p50 / plain JavaScript's", 1.3, true, b.ratio("object", "latchkey", "plain", p50)},
 	}

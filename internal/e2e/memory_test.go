@@ -29,13 +29,7 @@ func (w *worker) memory() (last memory) {
 	return last
 }
 
-// By default TestMemoryIsFlat is over in half a minute. It is meant for longer:
-// -users 10000 -first 10000 -more 190000.
-var (
-	people = flag.Int("users", 700, "how many users ask in TestMemoryIsFlat")
-	first  = flag.Int("first", 2_000, "how many requests it sends before it measures")
-	more   = flag.Int("more", 4_000, "and how many after that")
-)
+var more = flag.Int("more", 4_000, "how many requests TestMemoryIsFlat sends after the first ones; 20000 take minutes")
 
 // tolerance is what the heap may grow by all the same, since it depends on when
 // garbage is collected.
@@ -45,8 +39,8 @@ const tolerance = 1 << 20
 // of the first requests, near enough.
 func TestMemoryIsFlat(t *testing.T) {
 	w := startAlone(t, with{})
-	const atATime = 25
-	all := make([]*user, *people)
+	const users, warm, atATime = 700, 2_000, 25
+	all := make([]*user, users)
 	for i := range all {
 		all[i] = newUser(t, w)
 	}
@@ -54,7 +48,7 @@ func TestMemoryIsFlat(t *testing.T) {
 		t.Helper()
 		for _, failed := range atOnce(atATime, func(lane int) error {
 			for i := lane; i < requests; i += atATime {
-				u := all[i%len(all)]
+				u := all[i%users]
 				r := u.try(t.Context(), "GET", me)
 				if r.err != nil {
 					return r.err
@@ -70,14 +64,14 @@ func TestMemoryIsFlat(t *testing.T) {
 			}
 		}
 	}
-	ask(*first)
+	ask(warm)
 	before := w.memory()
 	if before.Bytes == 0 {
 		t.Fatal("the log does not tell how much memory the program has")
 	}
 	ask(*more)
 	after := w.memory()
-	fmt.Printf("e2e: after %d requests the program has %.1f MB, after %d more %.1f MB: %+v\n", *first, before.Bytes/1e6, *more, after.Bytes/1e6, after)
+	fmt.Printf("e2e: after %d requests the program has %.1f MB, after %d more %.1f MB: %+v\n", warm, before.Bytes/1e6, *more, after.Bytes/1e6, after)
 	if after.Bytes > before.Bytes+tolerance || after.Bytes > 16<<20 {
 		t.Error("that is more than before, or than 16 MiB")
 	}
