@@ -101,10 +101,10 @@ func endpointID(model, provider string) string {
 }
 
 // credits answers the purchased balance and what all keys have spent of it.
-func (s *Server) credits(*exchange) (any, error) {
+func (s *Server) credits(x *exchange) (any, error) {
 	var used Nano
 	for _, k := range s.keys {
-		used += s.shown(k, "")
+		used += s.shown(k, "", s.readAt(x))
 	}
 	return map[string]any{"data": map[string]any{
 		"total_credits": s.o.TotalCredits,

@@ -40,13 +40,16 @@ func (s *Server) routeControl() {
 // controlFail queues a fault. times: 0 or absent means until cleared.
 func (s *Server) controlFail(r *http.Request) (any, error) {
 	var body struct {
-		Op         Op     `json:"op"`
-		Kind       Kind   `json:"kind"`
-		Applied    bool   `json:"applied"`
-		Status     int    `json:"status"`
-		RetryAfter string `json:"retry_after"`
-		DelayMS    int64  `json:"delay_ms"`
-		Times      int    `json:"times"`
+		Op         Op              `json:"op"`
+		Kind       Kind            `json:"kind"`
+		Applied    bool            `json:"applied"`
+		Status     int             `json:"status"`
+		RetryAfter string          `json:"retry_after"`
+		DelayMS    int64           `json:"delay_ms"`
+		Patch      json.RawMessage `json:"patch"`
+		Nulls      []string        `json:"nulls"`
+		Bytes      int64           `json:"bytes"`
+		Times      int             `json:"times"`
 	}
 	if err := decode(r, &body); err != nil {
 		return nil, err
@@ -57,6 +60,9 @@ func (s *Server) controlFail(r *http.Request) (any, error) {
 		Status:     body.Status,
 		RetryAfter: body.RetryAfter,
 		Delay:      time.Duration(body.DelayMS) * time.Millisecond,
+		Patch:      body.Patch,
+		Nulls:      body.Nulls,
+		Bytes:      body.Bytes,
 	}
 	if err := fault.check(body.Op); err != nil {
 		return nil, refuse(http.StatusBadRequest, err.Error())

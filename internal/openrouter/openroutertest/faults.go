@@ -1,10 +1,10 @@
 package openroutertest
 
 import (
-	"cmp"
-	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
-	"net/http"
+	"slices"
 	"time"
 )
 
@@ -18,6 +18,10 @@ const (
 	KindCut    Kind = "cut"    // status and headers of a success, half of the body, then the connection is closed
 	KindHang   Kind = "hang"   // no answer until the client leaves or Server.Close
 	KindSlow   Kind = "slow"   // the right answer, Fault.Delay late
+	KindAlter  Kind = "alter"  // the right answer, changed by Fault.Patch and Fault.Nulls
+	KindReplay Kind = "replay" // the answer to the last successful call of the operation; a 500 where there was none
+	KindStale  Kind = "stale"  // the right answer with the usage as it was Fault.Delay ago; for get and list
+	KindHuge   Kind = "huge"   // the right answer, padded to Fault.Bytes; gzip where the client takes that
 )
 
 // Fault describes how a call fails.
@@ -25,7 +29,8 @@ type Fault struct {
 	Kind Kind
 	// Applied lets the operation take effect before the answer fails. Without
 	// it the operation has no effect; a slow one then has it after the delay,
-	// unless the client left before.
+	// unless the client left before. One that is answered right but for
+	// KindAlter, KindStale or KindHuge always takes effect.
 	Applied bool
 	// Status is the status of KindStatus (500 by default) and KindHTML (502 by
 	// default).
@@ -33,9 +38,23 @@ type Fault struct {
 	// RetryAfter is the raw Retry-After header of KindStatus and KindHTML:
 	// seconds, an HTTP date, or "" for none.
 	RetryAfter string
-	// Delay is how late KindSlow answers.
+	// Delay is how late KindSlow answers, and how old the usage of KindStale
+	// is.
 	Delay time.Duration
+	// Patch is the JSON merge patch (RFC 7396) that KindAlter lays over the
+	// body: null takes a member away, what is no object replaces all.
+	Patch json.RawMessage
+	// Nulls are the members that KindAlter answers as null, which a merge patch
+	// cannot do: "data.limit".
+	Nulls []string
+	// Bytes is the least size of the body of KindHuge once decoded; at most
+	// MaxBytes.
+	Bytes int64
 }
+
+// MaxBytes is the most that Fault.Bytes may ask for: enough to be too much for
+// any client, and sent within seconds.
+const MaxBytes = 512 << 20
 
 // check reports what makes the fault impossible for op.
 func (f Fault) check(op Op) error {
@@ -46,7 +65,28 @@ func (f Fault) check(op Op) error {
 	switch f.Kind {
 	case KindStatus:
 		lowest = 400
-	case KindHTML, KindDrop, KindCut, KindHang, KindSlow:
+	case KindHTML, KindDrop, KindCut, KindHang, KindSlow, KindReplay:
+	case KindAlter:
+		if f.Patch == nil && len(f.Nulls) == 0 {
+			return errors.New("alter needs a patch or nulls")
+		}
+		if f.Patch != nil && !json.Valid(f.Patch) {
+			return errors.New("the patch is not JSON")
+		}
+		if slices.Contains(f.Nulls, "") {
+			return errors.New("an empty path in nulls")
+		}
+	case KindStale:
+		if op != OpGet && op != OpList {
+			return fmt.Errorf("stale is for get and list, not %s", op)
+		}
+		if f.Delay == 0 {
+			return errors.New("stale needs a delay: the age of the usage")
+		}
+	case KindHuge:
+		if f.Bytes < 1 || f.Bytes > MaxBytes {
+			return fmt.Errorf("bytes %d is not from 1 to %d", f.Bytes, MaxBytes)
+		}
 	default:
 		return fmt.Errorf("unknown kind %q", f.Kind)
 	}
@@ -99,77 +139,4 @@ func (s *Server) takeFault(op Op) *Fault {
 		}
 	}
 	return &fault
-}
-
-// strike lets a call fail. perform carries out the operation.
-func (s *Server) strike(w http.ResponseWriter, x *exchange, f Fault, perform func() reply) {
-	var done reply // the right answer, where the operation has taken effect
-	if f.Applied {
-		done = perform()
-	}
-	switch f.Kind {
-	case KindStatus:
-		status := cmp.Or(f.Status, http.StatusInternalServerError)
-		failure := s.apiErrorReply(refuse(status, http.StatusText(status)))
-		failure.retryAfter = f.RetryAfter
-		s.answer(w, x, failure)
-	case KindHTML:
-		page := htmlPage(cmp.Or(f.Status, http.StatusBadGateway))
-		page.retryAfter = f.RetryAfter
-		s.answer(w, x, page)
-	case KindDrop:
-		drop(w)
-	case KindCut:
-		if !f.Applied {
-			done = s.apiReply(s.successStatus(x.call.Op), map[string]any{"data": map[string]any{}})
-		}
-		s.recordStatus(x, done.status)
-		cut(w, done)
-	case KindHang:
-		select {
-		case <-x.r.Context().Done():
-		case <-s.closed:
-		}
-		panic(http.ErrAbortHandler)
-	case KindSlow:
-		s.wait(x.r.Context(), f.Delay)
-		if !f.Applied {
-			done = perform()
-		}
-		s.answer(w, x, done)
-	}
-}
-
-// wait returns after d. It abandons the call if the client leaves before, or at
-// Server.Close.
-func (s *Server) wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-		panic(http.ErrAbortHandler)
-	case <-s.closed:
-		panic(http.ErrAbortHandler)
-	}
-}
-
-// drop closes the connection without an answer.
-func drop(w http.ResponseWriter) {
-	conn, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	conn.Close()
-}
-
-// cut announces the whole reply, sends half of its body and closes the
-// connection.
-func cut(w http.ResponseWriter, p reply) {
-	p.writeHead(w)
-	w.Write(p.body[:len(p.body)/2])
-	// Flushing puts the half on the wire; a writer that cannot flush has
-	// passed it on already.
-	_ = http.NewResponseController(w).Flush()
-	panic(http.ErrAbortHandler)
 }

@@ -2,6 +2,7 @@ package openroutertest_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -265,6 +266,13 @@ func TestImpossibleFaultsPanic(t *testing.T) {
 		{openroutertest.OpCreate, openroutertest.Fault{Kind: openroutertest.KindStatus, Status: 200}},
 		{openroutertest.OpCreate, openroutertest.Fault{Kind: openroutertest.KindHTML, Status: 600}},
 		{openroutertest.OpCreate, openroutertest.Fault{Kind: openroutertest.KindSlow, Delay: -1}},
+		{openroutertest.OpCreate, openroutertest.Fault{Kind: openroutertest.KindAlter}},
+		{openroutertest.OpCreate, openroutertest.Fault{Kind: openroutertest.KindAlter, Patch: json.RawMessage(`{`)}},
+		{openroutertest.OpCreate, openroutertest.Fault{Kind: openroutertest.KindAlter, Nulls: []string{""}}},
+		{openroutertest.OpGet, openroutertest.Fault{Kind: openroutertest.KindStale}},
+		{openroutertest.OpKey, openroutertest.Fault{Kind: openroutertest.KindStale, Delay: time.Second}},
+		{openroutertest.OpGet, openroutertest.Fault{Kind: openroutertest.KindHuge}},
+		{openroutertest.OpGet, openroutertest.Fault{Kind: openroutertest.KindHuge, Bytes: openroutertest.MaxBytes + 1}},
 	} {
 		func() {
 			defer func() {

@@ -78,6 +78,17 @@ type answer struct {
 // error is that of the connection or of reading the body.
 func (f *fixture) send(method, path, token, body string) (answer, error) {
 	f.Helper()
+	response, err := f.http.Do(f.request(method, path, token, body))
+	if err != nil {
+		return answer{}, err
+	}
+	defer response.Body.Close()
+	b, err := io.ReadAll(response.Body)
+	return answer{f.T, response.StatusCode, response.Header, string(b)}, err
+}
+
+func (f *fixture) request(method, path, token, body string) *http.Request {
+	f.Helper()
 	if !strings.HasPrefix(path, "/") {
 		path = "/api/v1/" + path
 	}
@@ -88,13 +99,7 @@ func (f *fixture) send(method, path, token, body string) (answer, error) {
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	response, err := f.http.Do(request)
-	if err != nil {
-		return answer{}, err
-	}
-	defer response.Body.Close()
-	b, err := io.ReadAll(response.Body)
-	return answer{f.T, response.StatusCode, response.Header, string(b)}, err
+	return request
 }
 
 // call makes one call with the provisioning key and demands the status.

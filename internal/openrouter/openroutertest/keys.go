@@ -192,7 +192,7 @@ func (s *Server) createKey(x *exchange) (any, error) {
 	return struct {
 		keyAnswer
 		Key string `json:"key"`
-	}{keyAnswer{s.record(k)}, secret}, nil
+	}{keyAnswer{s.record(k, s.readAt(x))}, secret}, nil
 }
 
 func (s *Server) getKey(x *exchange) (any, error) {
@@ -200,7 +200,7 @@ func (s *Server) getKey(x *exchange) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return keyAnswer{s.record(k)}, nil
+	return keyAnswer{s.record(k, s.readAt(x))}, nil
 }
 
 // updateKey changes what the body mentions; null clears.
@@ -226,7 +226,7 @@ func (s *Server) updateKey(x *exchange) (any, error) {
 	k.Disabled = b.disabled.or(k.Disabled)
 	k.includeBYOK = b.includeBYOK.or(k.includeBYOK)
 	k.UpdatedAt = s.o.Now().UTC()
-	return keyAnswer{s.record(k)}, nil
+	return keyAnswer{s.record(k, s.readAt(x))}, nil
 }
 
 func (s *Server) deleteKey(x *exchange) (any, error) {
@@ -266,7 +266,7 @@ func (s *Server) listKeys(x *exchange) (any, error) {
 
 	records := make([]record, len(page))
 	for i, k := range page {
-		records[i] = s.record(k)
+		records[i] = s.record(k, s.readAt(x))
 	}
 	return map[string]any{"data": records}, nil
 }

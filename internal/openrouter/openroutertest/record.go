@@ -82,17 +82,18 @@ type newerMeter struct {
 	ExpiresAt        *string `json:"expires_at"`
 }
 
-func (s *Server) record(k *key) record {
+// record shows a key with the usage of the given time.
+func (s *Server) record(k *key, at time.Time) record {
 	r := record{
 		Hash:      k.Hash,
 		Name:      k.Name,
 		Disabled:  k.Disabled,
 		CreatedAt: k.CreatedAt.Format(recordedTime),
 		UpdatedAt: formatted(k.UpdatedAt, recordedTime),
-		meter:     s.meter(k),
+		meter:     s.meter(k, at),
 	}
 	if !s.o.OmitOptional {
-		r.newerRecord = &newerRecord{s.newerMeter(k), orNull(k.ExternalUser)}
+		r.newerRecord = &newerRecord{s.newerMeter(k, at), orNull(k.ExternalUser)}
 	}
 	return r
 }
@@ -115,10 +116,11 @@ func (s *Server) currentKey(x *exchange) (any, error) {
 	if err := s.usable(k); err != nil {
 		return nil, refuse(http.StatusUnauthorized, err.Error())
 	}
-	r := currentRecord{meter: s.meter(k)}
+	at := s.readAt(x)
+	r := currentRecord{meter: s.meter(k, at)}
 	if !s.o.OmitOptional {
 		r.newerCurrentRecord = &newerCurrentRecord{
-			newerMeter:             s.newerMeter(k),
+			newerMeter:             s.newerMeter(k, at),
 			IsManagementKey:        provisioning,
 			IsProvisioningKey:      provisioning,
 			AllowedDataRegions:     []string{"global"},
@@ -131,10 +133,10 @@ func (s *Server) currentKey(x *exchange) (any, error) {
 
 // meter reads a key. What remains is the limit less the usage of the present
 // window, and may be negative.
-func (s *Server) meter(k *key) meter {
-	m := meter{Label: k.Label(), Usage: s.shown(k, "").Credits()}
+func (s *Server) meter(k *key, at time.Time) meter {
+	m := meter{Label: k.Label(), Usage: s.shown(k, "", at).Credits()}
 	if k.Limit != nil {
-		used := s.shown(k, k.LimitReset)
+		used := s.shown(k, k.LimitReset, at)
 		remaining := (*k.Limit - used).Credits()
 		if s.o.FloatNoise {
 			remaining = k.Limit.Credits() - used.Credits()
@@ -144,13 +146,13 @@ func (s *Server) meter(k *key) meter {
 	return m
 }
 
-func (s *Server) newerMeter(k *key) newerMeter {
+func (s *Server) newerMeter(k *key, at time.Time) newerMeter {
 	return newerMeter{
 		LimitReset:         orNull(k.LimitReset),
 		IncludeBYOKInLimit: k.includeBYOK,
-		UsageDaily:         s.shown(k, "daily").Credits(),
-		UsageWeekly:        s.shown(k, "weekly").Credits(),
-		UsageMonthly:       s.shown(k, "monthly").Credits(),
+		UsageDaily:         s.shown(k, "daily", at).Credits(),
+		UsageWeekly:        s.shown(k, "weekly", at).Credits(),
+		UsageMonthly:       s.shown(k, "monthly", at).Credits(),
 		CreatorUserID:      k.creator,
 		WorkspaceID:        k.WorkspaceID,
 		ExpiresAt:          formatted(k.ExpiresAt, givenTime),

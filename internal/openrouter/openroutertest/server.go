@@ -1,23 +1,3 @@
-// Package openroutertest is a stand-in for OpenRouter's key management API.
-//
-// It serves what a client of that API can see: the keys with their limits and
-// usage, activity and credits under /api/v1, an inference endpoint that spends
-// and enforces the limits, and, under /_control/, the means to inject faults
-// and to look behind the API from another process.
-//
-// It promises:
-//
-//   - Money is kept in integer nano-credits and answered as the shortest JSON
-//     number with exactly that value, so nothing drifts.
-//   - It keeps no time of its own: Options.Now decides what has expired, which
-//     limit window is open and which usage has become visible. Only a slow
-//     fault waits on a timer.
-//   - With Options.Now and Options.Rand given, the same calls in the same order
-//     get the same answers.
-//   - It starts no goroutines, and every method is safe for concurrent use.
-//
-// Use it through a socket (httptest.NewServer(s)) or, where sockets are in the
-// way, as an http.RoundTripper: http.Client{Transport: s}.
 package openroutertest
 
 import (
@@ -82,6 +62,7 @@ type Server struct {
 	keys   []*key     // every key ever created, oldest first
 	byHash map[string]*key
 	faults map[Op][]pending
+	last   map[Op]reply // to the last successful call of each operation
 	log    []*Call
 	chats  int // successful chat completions, to number them
 }
@@ -104,6 +85,7 @@ func New(o Options) *Server {
 		closed: make(chan struct{}),
 		byHash: map[string]*key{},
 		faults: map[Op][]pending{},
+		last:   map[Op]reply{},
 	}
 	s.close = sync.OnceFunc(func() { close(s.closed) })
 
@@ -146,7 +128,8 @@ const maxBody = 1 << 20
 type exchange struct {
 	r    *http.Request
 	body []byte
-	call *Call // guarded by Server.mu
+	call *Call         // guarded by Server.mu
+	ago  time.Duration // how old the usage is that the call reads
 }
 
 // A handler carries out one operation with Server.mu held. It returns the value
@@ -184,7 +167,9 @@ func (s *Server) perform(x *exchange, h handler) reply {
 	if err != nil {
 		return s.apiErrorReply(err)
 	}
-	return s.apiReply(s.successStatus(x.call.Op), v)
+	p := s.apiReply(s.successStatus(x.call.Op), v)
+	s.last[x.call.Op] = p
+	return p
 }
 
 func (s *Server) successStatus(op Op) int {
@@ -307,12 +292,7 @@ func htmlPage(status int) reply {
 // withUnknownFields adds a field that no client knows to every object of a JSON
 // document.
 func withUnknownFields(document []byte) []byte {
-	d := json.NewDecoder(bytes.NewReader(document))
-	d.UseNumber() // numbers stay as they were written
-	var v any
-	if err := d.Decode(&v); err != nil {
-		panic(err) // the document is one of ours
-	}
+	v := mustUnmarshal(document)
 	var extend func(any)
 	extend = func(v any) {
 		switch v := v.(type) {
@@ -329,6 +309,18 @@ func withUnknownFields(document []byte) []byte {
 	}
 	extend(v)
 	return mustMarshal(v)
+}
+
+// mustUnmarshal decodes a document known to be JSON. Numbers stay as they were
+// written.
+func mustUnmarshal(document []byte) any {
+	d := json.NewDecoder(bytes.NewReader(document))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		panic(err)
+	}
+	return v
 }
 
 // mustMarshal encodes a value made in this package, which cannot fail.

@@ -110,12 +110,14 @@ func (k *key) spent(from, to time.Time) Nano {
 	return sum
 }
 
-// shown returns the usage of the present window as the API shows it: without
-// the charges younger than UsageLag.
-func (s *Server) shown(k *key, reset string) Nano {
-	now := s.o.Now().UTC()
-	return k.spent(windowStart(reset, now), s.horizon(now))
+// shown returns the usage of the window open at the given time as the API shows
+// it then: without the charges that were younger than UsageLag.
+func (s *Server) shown(k *key, reset string, at time.Time) Nano {
+	return k.spent(windowStart(reset, at), s.horizon(at))
 }
+
+// readAt is the time of the usage that a call reads: now, unless it is stale.
+func (s *Server) readAt(x *exchange) time.Time { return s.o.Now().UTC().Add(-x.ago) }
 
 // horizon is the time of the latest charges that the API shows.
 func (s *Server) horizon(now time.Time) time.Time { return now.Add(-s.o.UsageLag) }

@@ -21,7 +21,7 @@ func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err // it would not have been sent
 	}
 
-	out := &recorder{header: http.Header{}}
+	out := &recorder{header: http.Header{}, rest: http.NoBody}
 	completed := s.serve(out, in)
 	if err := r.Context().Err(); err != nil {
 		return nil, err
@@ -29,7 +29,7 @@ func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !completed && out.status == 0 {
 		return nil, fmt.Errorf("connection dropped: %w", io.EOF)
 	}
-	body := io.Reader(&out.body)
+	body := io.MultiReader(&out.body, out.rest)
 	if !completed {
 		body = io.MultiReader(body, cutShort{})
 	}
@@ -62,11 +62,19 @@ type recorder struct {
 	header http.Header
 	status int // 0 until written
 	body   bytes.Buffer
+	rest   io.Reader // what follows body
 }
 
 func (w *recorder) Header() http.Header         { return w.header }
 func (w *recorder) WriteHeader(status int)      { w.status = status }
 func (w *recorder) Write(p []byte) (int, error) { return w.body.Write(p) }
+
+// ReadFrom leaves r, which nothing may follow, to whoever reads the body: what
+// is huge is never kept.
+func (w *recorder) ReadFrom(r io.Reader) (int64, error) {
+	w.rest = r
+	return 0, nil
+}
 
 // cutShort is the end of a body that lacks its rest.
 type cutShort struct{}

@@ -1,0 +1,51 @@
+// Package openroutertest is a stand-in for OpenRouter's key management API.
+//
+// It serves what a client of that API can see: the keys with their limits and
+// usage, activity and credits under /api/v1, an inference endpoint that spends
+// and enforces the limits, and, under /_control/, the means to inject faults
+// and to look behind the API from another process.
+//
+// It promises:
+//
+//   - Money is kept in integer nano-credits and answered as the shortest JSON
+//     number with exactly that value, so nothing drifts.
+//   - It keeps no time of its own: Options.Now decides what has expired, which
+//     limit window is open and which usage has become visible. Only a slow
+//     fault waits on a timer.
+//   - With Options.Now and Options.Rand given, the same calls in the same order
+//     get the same answers.
+//   - It starts no goroutines, and every method is safe for concurrent use.
+//
+// Use it through a socket (httptest.NewServer(s)) or, where sockets are in the
+// way, as an http.RoundTripper: http.Client{Transport: s}.
+//
+// # Faults
+//
+// A call fails in one of these ways ([Fault], [Server.Fail]):
+//
+//	status  a JSON error: a 404 by mistake, a 429, an outage
+//	html    a page of HTML
+//	drop    no answer: the connection is closed
+//	cut     half an answer
+//	hang    no answer as long as the client waits
+//	slow    the right answer, late
+//	alter   the right answer with other values: another name, a wild number
+//	replay  the answer to an earlier call of the same operation
+//	stale   a reading of a replica that lags
+//	huge    the right answer with very much padding
+//
+// # Control surface
+//
+// It asks for no credentials. Bodies are JSON objects; an unknown field, like
+// any other mistake, is a 400 that says what is wrong. Without anything to show,
+// the answer is 204.
+//
+//	POST   /_control/faults       {"op","kind","applied","status","retry_after","delay_ms","patch","nulls","bytes","times"}
+//	DELETE /_control/faults
+//	GET    /_control/calls        {"calls":{op:count},"log":[Call…]}
+//	DELETE /_control/calls
+//	GET    /_control/keys         {"keys":[Key…]}, without the secrets
+//	PATCH  /_control/keys/{hash}  {"disabled","limit"}
+//	POST   /_control/spend        {"key" or "hash","credits","model","provider_name"}
+//	PUT    /_control/lag          {"ms"}
+package openroutertest
