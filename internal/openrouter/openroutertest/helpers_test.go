@@ -78,7 +78,12 @@ type answer struct {
 // error is that of the connection or of reading the body.
 func (f *fixture) send(method, path, token, body string) (answer, error) {
 	f.Helper()
-	response, err := f.http.Do(f.request(method, path, token, body))
+	return f.do(f.request(method, path, token, body))
+}
+
+func (f *fixture) do(request *http.Request) (answer, error) {
+	f.Helper()
+	response, err := f.http.Do(request)
 	if err != nil {
 		return answer{}, err
 	}
