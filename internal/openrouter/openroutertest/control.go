@@ -21,6 +21,7 @@ func (s *Server) routeControl() {
 		"PATCH /_control/keys/{hash}": s.controlUpdateKey,
 		"POST /_control/spend":        s.controlSpend,
 		"PUT /_control/lag":           s.controlLag,
+		"PUT /_control/names":         s.controlNames,
 	} {
 		s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			v, err := h(r)
@@ -118,12 +119,14 @@ func (s *Server) controlUpdateKey(r *http.Request) (any, error) {
 	return nil, nil
 }
 
-// controlSpend charges a key, named by its secret or its hash.
+// controlSpend charges a key, named by its secret or its hash; partial as in
+// SpendUpTo.
 func (s *Server) controlSpend(r *http.Request) (any, error) {
 	var body struct {
 		Key      string   `json:"key"`
 		Hash     string   `json:"hash"`
 		Credits  *float64 `json:"credits"`
+		Partial  bool     `json:"partial"`
 		Model    string   `json:"model"`
 		Provider string   `json:"provider_name"`
 	}
@@ -140,7 +143,8 @@ func (s *Server) controlSpend(r *http.Request) (any, error) {
 	if body.Key != "" {
 		hash = hashOf(body.Key)
 	}
-	if err := s.spend(hash, *body.Credits, body.Model, body.Provider); err != nil {
+	e := expense{credits: *body.Credits, partial: body.Partial, model: body.Model, provider: body.Provider}
+	if _, err := s.spend(hash, e); err != nil {
 		return nil, controlError(err)
 	}
 	return nil, nil
@@ -158,6 +162,21 @@ func (s *Server) controlLag(r *http.Request) (any, error) {
 		return nil, refuse(http.StatusBadRequest, "ms must be a whole number from 0")
 	}
 	s.SetUsageLag(time.Duration(*body.MS) * time.Millisecond)
+	return nil, nil
+}
+
+// controlNames sets the form of names.
+func (s *Server) controlNames(r *http.Request) (any, error) {
+	var body struct {
+		Form NameForm `json:"form"`
+	}
+	if err := decode(r, &body); err != nil {
+		return nil, err
+	}
+	if !body.Form.known() {
+		return nil, refuse(http.StatusBadRequest, "form must be given or normal")
+	}
+	s.SetNameForm(body.Form)
 	return nil, nil
 }
 

@@ -140,6 +140,9 @@ func TestControlRefusesBadInput(t *testing.T) {
 		{"PATCH", "keys/" + hash, `{"disabled":1}`, "bad body"},
 		{"PUT", "lag", `{}`, "ms"},
 		{"PUT", "lag", `{"ms":-1}`, "ms"},
+		{"POST", "spend", `{"hash":"` + hash + `","credits":1,"partial":1}`, "bad body"},
+		{"PUT", "names", `{}`, "form"},
+		{"PUT", "names", `{"form":"nfd"}`, "form"},
 	} {
 		a := f.control(test.method, test.path, test.body, http.StatusBadRequest)
 		if message := fmt.Sprint(a.at("error", "message")); !strings.Contains(message, test.says) {

@@ -46,6 +46,7 @@
 //	DELETE /_control/calls
 //	GET    /_control/keys         {"keys":[Key…]}, without the secrets
 //	PATCH  /_control/keys/{hash}  {"disabled","limit"}
-//	POST   /_control/spend        {"key" or "hash","credits","model","provider_name"}
+//	POST   /_control/spend        {"key" or "hash","credits","partial","model","provider_name"}
 //	PUT    /_control/lag          {"ms"}
+//	PUT    /_control/names        {"form": "given" or "normal"}
 package openroutertest

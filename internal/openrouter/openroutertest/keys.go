@@ -175,7 +175,7 @@ func (s *Server) createKey(x *exchange) (any, error) {
 		Key: Key{
 			Hash:        hashOf(secret),
 			Secret:      secret,
-			Name:        b.name.or(""),
+			Name:        s.o.NameForm.of(b.name.or("")),
 			Limit:       b.limit.value,
 			LimitReset:  b.limitReset.or(""),
 			CreatedAt:   now,
@@ -222,7 +222,9 @@ func (s *Server) updateKey(x *exchange) (any, error) {
 	if b.limitReset.present {
 		k.LimitReset = b.limitReset.or("")
 	}
-	k.Name = b.name.or(k.Name)
+	if b.name.present {
+		k.Name = s.o.NameForm.of(b.name.or(""))
+	}
 	k.Disabled = b.disabled.or(k.Disabled)
 	k.includeBYOK = b.includeBYOK.or(k.includeBYOK)
 	k.UpdatedAt = s.o.Now().UTC()

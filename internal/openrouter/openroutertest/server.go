@@ -38,6 +38,9 @@ type Options struct {
 	// CreateStatus is the status of a successful create; 201 by default. Older
 	// documentation shows 200.
 	CreateStatus int
+	// NameForm is the form in which names of keys are stored and answered;
+	// NamesAsGiven by default. New panics on an unknown one.
+	NameForm NameForm
 	// TotalCredits is the account's purchased balance in credits; 1000 by
 	// default. It is reported, not enforced.
 	TotalCredits float64
@@ -58,7 +61,7 @@ type Server struct {
 	closed chan struct{}
 	close  func()
 
-	mu     sync.Mutex // guards all below, Options.Rand and Options.UsageLag
+	mu     sync.Mutex // guards all below and Options.Rand, UsageLag and NameForm
 	keys   []*key     // every key ever created, oldest first
 	byHash map[string]*key
 	faults map[Op][]pending
@@ -99,6 +102,7 @@ func New(o Options) *Server {
 	s.mux.Handle("GET /api/v1/credits", s.operation(OpCredits, s.managed(s.credits)))
 	s.mux.Handle("POST /api/v1/chat/completions", s.operation(OpChat, s.chat))
 	s.routeControl()
+	s.SetNameForm(cmp.Or(o.NameForm, NamesAsGiven))
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		htmlPage(http.StatusNotFound).write(w)
 	})

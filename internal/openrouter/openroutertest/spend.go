@@ -47,24 +47,39 @@ func (s *Server) Spend(key string, credits float64) error {
 
 // SpendByHash is Spend for a caller that knows the key's hash alone.
 func (s *Server) SpendByHash(hash string, credits float64) error {
-	return s.spend(hash, credits, "", "")
+	_, err := s.spend(hash, expense{credits: credits})
+	return err
 }
 
-// spend charges the key with this hash; model and provider have defaults.
-func (s *Server) spend(hash string, credits float64, model, provider string) error {
+// SpendUpTo is Spend of as much of the credits as the limit still allows, so
+// that nothing overshoots. It returns what was spent.
+func (s *Server) SpendUpTo(key string, credits float64) (Nano, error) {
+	return s.spend(hashOf(key), expense{credits: credits, partial: true})
+}
+
+// An expense is what a key is to be charged.
+type expense struct {
+	credits  float64
+	partial  bool   // or as much of it as the limit still allows
+	model    string // defaultModel where ""
+	provider string // defaultProvider where ""
+}
+
+// spend charges the key with this hash and returns the amount.
+func (s *Server) spend(hash string, e expense) (Nano, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.find(hash)
 	if k == nil {
-		return ErrKeyNotFound
+		return 0, ErrKeyNotFound
 	}
-	_, err := s.charge(k, credits, model, provider)
-	return err
+	c, err := s.charge(k, e)
+	return c.amount, err
 }
 
 // charge enforces and charges. Server.mu is held.
-func (s *Server) charge(k *key, credits float64, model, provider string) (charge, error) {
-	amount, err := nanos(credits)
+func (s *Server) charge(k *key, e expense) (charge, error) {
+	amount, err := nanos(e.credits)
 	if err != nil {
 		return charge{}, fmt.Errorf("cost %w", err)
 	}
@@ -72,14 +87,20 @@ func (s *Server) charge(k *key, credits float64, model, provider string) (charge
 		return charge{}, err
 	}
 	now := s.o.Now().UTC()
-	if k.Limit != nil && k.spent(windowStart(k.LimitReset, now), now) >= *k.Limit {
-		return charge{}, fmt.Errorf("%w (%s limit)", ErrLimitExceeded, cmp.Or(k.LimitReset, "total"))
+	if k.Limit != nil {
+		left := *k.Limit - k.spent(windowStart(k.LimitReset, now), now)
+		if left <= 0 {
+			return charge{}, fmt.Errorf("%w (%s limit)", ErrLimitExceeded, cmp.Or(k.LimitReset, "total"))
+		}
+		if e.partial {
+			amount = min(amount, left)
+		}
 	}
 	c := charge{
 		at:               now,
 		amount:           amount,
-		model:            cmp.Or(model, defaultModel),
-		provider:         cmp.Or(provider, defaultProvider),
+		model:            cmp.Or(e.model, defaultModel),
+		provider:         cmp.Or(e.provider, defaultProvider),
 		promptTokens:     promptTokens,
 		completionTokens: completionTokens,
 	}
@@ -161,7 +182,7 @@ func (s *Server) chat(x *exchange) (any, error) {
 	if body.Cost == nil {
 		body.Cost = new(defaultCost)
 	}
-	c, err := s.charge(k, *body.Cost, body.Model, body.Provider)
+	c, err := s.charge(k, expense{credits: *body.Cost, model: body.Model, provider: body.Provider})
 	if err != nil {
 		return nil, refuse(spendStatus(err), err.Error())
 	}

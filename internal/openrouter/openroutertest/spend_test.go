@@ -81,6 +81,65 @@ func TestSpendEnforcesWhatWasSpentBefore(t *testing.T) {
 	f.call("GET", "keys/"+hash, "", http.StatusOK).want("5.999999999", "data", "usage")
 }
 
+func TestSpendUpToEmptiesAKeyExactly(t *testing.T) {
+	for name, test := range map[string]struct {
+		limit     string
+		spent     float64 // before
+		credits   float64
+		want      openroutertest.Nano
+		remaining string
+	}{
+		"all of it":            {`1`, 0.25, 5, 750_000_000, `0`},
+		"to the last nano":     {`1`, 0.999999999, 1, 1, `0`},
+		"no more than asked":   {`1`, 0.25, 0.5, 500_000_000, `0.25`},
+		"nothing":              {`1`, 0.25, 0, 0, `0.75`},
+		"without a limit":      {`null`, 0.25, 5, 5_000_000_000, `null`},
+		"of the present month": {`1,"limit_reset":"monthly"`, 0.25, 5, 750_000_000, `0`},
+	} {
+		for _, direct := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " direct ", direct), func(t *testing.T) {
+				f := start(t)
+				hash, secret := f.create(`{"name":"a","limit":` + test.limit + `}`)
+				f.spend(secret, test.spent)
+				if direct {
+					if got, err := f.SpendUpTo(secret, test.credits); got != test.want || err != nil {
+						t.Errorf("SpendUpTo: %d, %v, want %d", got, err, test.want)
+					}
+				} else {
+					f.control("POST", "spend", fmt.Sprintf(`{"hash":%q,"credits":%v,"partial":true}`, hash, test.credits), http.StatusNoContent)
+				}
+				f.call("GET", "keys/"+hash, "", http.StatusOK).want(test.remaining, "data", "limit_remaining")
+				if test.remaining != "0" {
+					return
+				}
+				if got, err := f.SpendUpTo(secret, 1); got != 0 || !errors.Is(err, openroutertest.ErrLimitExceeded) {
+					t.Errorf("SpendUpTo an empty key: %d, %v", got, err)
+				}
+				f.control("POST", "spend", `{"key":"`+secret+`","credits":1,"partial":true}`, http.StatusForbidden)
+			})
+		}
+	}
+}
+
+func TestExpiredKeyIsRefusedAtInference(t *testing.T) {
+	f := start(t)
+	_, secret := f.create(`{"name":"a","expires_at":"2026-08-12T13:00:00Z"}`)
+	for _, step := range []struct {
+		wait   time.Duration
+		status int
+	}{
+		{time.Hour - 124*time.Millisecond, http.StatusOK},
+		{124 * time.Millisecond, http.StatusUnauthorized},
+		{24 * time.Hour, http.StatusUnauthorized},
+	} {
+		f.clock.Advance(step.wait)
+		f.callAs(secret, "POST", "chat/completions", `{}`, step.status)
+		f.callAs(secret, "GET", "key", "", step.status)
+	}
+	f.call("GET", "keys", "", http.StatusOK).want(`[]`, "data")
+	f.call("GET", "keys?include_disabled=true", "", http.StatusOK).want(`"a"`, "data", 0, "name")
+}
+
 func TestSpendRefusesWhatIsNoAmount(t *testing.T) {
 	f := start(t)
 	_, secret := f.create(`{"name":"a"}`)
