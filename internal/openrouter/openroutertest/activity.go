@@ -68,7 +68,7 @@ func (s *Server) activity(x *exchange) (any, error) {
 					Date:           g.date,
 					Model:          g.model,
 					ModelPermaslug: g.model,
-					EndpointID:     endpointID(g.model, g.provider),
+					EndpointID:     derivedID(g.model, g.provider),
 					ProviderName:   g.provider,
 				}
 				rows[g] = row
@@ -94,9 +94,9 @@ func (s *Server) activity(x *exchange) (any, error) {
 	return map[string]any{"data": sorted}, nil
 }
 
-// endpointID derives a UUID from what an endpoint is.
-func endpointID(model, provider string) string {
-	sum := sha256.Sum256([]byte(model + "|" + provider))
+// derivedID derives a UUID from the two that something connects.
+func derivedID(a, b string) string {
+	sum := sha256.Sum256([]byte(a + "|" + b))
 	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 }
 

@@ -28,6 +28,38 @@ func (o optional[T]) or(otherwise T) T {
 	return *o.value
 }
 
+// A field is one of a request body, and what is said of a bad value.
+type field struct {
+	name     string
+	into     json.Unmarshaler
+	nullable bool
+	problem  string
+}
+
+// readFields reads a body that is a JSON object. Unknown fields are ignored, and
+// so are, unlike with struct tags, known ones in the wrong case.
+func readFields(body []byte, fields []field) error {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(body, &raw); err != nil || raw == nil {
+		return refuse(http.StatusBadRequest, "Body must be a JSON object")
+	}
+	for _, f := range fields {
+		value, present := raw[f.name]
+		if !present {
+			continue
+		}
+		if err := f.into.UnmarshalJSON(value); err != nil || string(value) == "null" && !f.nullable {
+			return invalid(f.name, f.problem)
+		}
+	}
+	return nil
+}
+
+// isInterval reports whether limits can be reset that often.
+func isInterval(reset string) bool {
+	return reset == "daily" || reset == "weekly" || reset == "monthly"
+}
+
 type external struct {
 	User string `json:"user"`
 }
@@ -45,22 +77,12 @@ type keyBody struct {
 	workspaceID   optional[string]
 }
 
-// parseKeyBody reads and checks a body. Unknown fields are ignored, and so are,
-// unlike with struct tags, known ones in the wrong case.
+// parseKeyBody reads and checks a body.
 func parseKeyBody(body []byte) (keyBody, error) {
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(body, &raw); err != nil || raw == nil {
-		return keyBody{}, refuse(http.StatusBadRequest, "Body must be a JSON object")
-	}
 	var b keyBody
 	var limit optional[float64]
 	var expiresAt optional[string]
-	for _, field := range []struct {
-		name     string
-		into     json.Unmarshaler
-		nullable bool
-		problem  string
-	}{
+	err := readFields(body, []field{
 		{"name", &b.name, false, "must be a string"},
 		{"disabled", &b.disabled, false, "must be true or false"},
 		{"limit", &limit, true, "must be a number or null"},
@@ -70,16 +92,10 @@ func parseKeyBody(body []byte) (keyBody, error) {
 		{"external", &b.external, false, "must be an object"},
 		{"creator_user_id", &b.creatorUserID, true, "must be a string or null"},
 		{"workspace_id", &b.workspaceID, false, "must be a string"},
-	} {
-		value, present := raw[field.name]
-		if !present {
-			continue
-		}
-		if err := field.into.UnmarshalJSON(value); err != nil || string(value) == "null" && !field.nullable {
-			return keyBody{}, invalid(field.name, field.problem)
-		}
+	})
+	if err != nil {
+		return keyBody{}, err
 	}
-
 	if b.name.present && b.name.or("") == "" {
 		return keyBody{}, invalid("name", "must not be empty")
 	}
@@ -88,9 +104,7 @@ func parseKeyBody(body []byte) (keyBody, error) {
 		return keyBody{}, invalid("limit", err.Error())
 	}
 	b.limit = optional[Nano]{limit.present, nanoLimit}
-	switch b.limitReset.or("daily") {
-	case "daily", "weekly", "monthly":
-	default:
+	if !isInterval(b.limitReset.or("daily")) {
 		return keyBody{}, invalid("limit_reset", "must be daily, weekly, monthly or null")
 	}
 	b.expiresAt.present = expiresAt.present

@@ -18,11 +18,14 @@ const (
 	OpActivity Op = "activity" // GET /activity
 	OpCredits  Op = "credits"  // GET /credits
 	OpChat     Op = "chat"     // POST /chat/completions
+
+	OpAssign     Op = "assign"     // POST /guardrails/{id}/assignments/keys
+	OpGuardrails Op = "guardrails" // all else under /guardrails
 )
 
 func (op Op) known() bool {
 	switch op {
-	case OpCreate, OpGet, OpList, OpUpdate, OpDelete, OpKey, OpActivity, OpCredits, OpChat:
+	case OpCreate, OpGet, OpList, OpUpdate, OpDelete, OpKey, OpActivity, OpCredits, OpChat, OpAssign, OpGuardrails:
 		return true
 	}
 	return false
@@ -36,7 +39,7 @@ type Call struct {
 	Path   string    `json:"path"`
 	Query  string    `json:"query,omitempty"` // raw
 	Name   string    `json:"name,omitempty"`  // name in the request body
-	Hash   string    `json:"hash,omitempty"`  // of the key addressed or created
+	Hash   string    `json:"hash,omitempty"`  // of the key addressed or created, or the first one assigned
 	Fault  Kind      `json:"fault,omitempty"` // the fault that struck
 	Status int       `json:"status"`          // 0 while, or if never, answered
 	At     time.Time `json:"at"`

@@ -1,7 +1,7 @@
 // Package openroutertest is a stand-in for OpenRouter's key management API.
 //
 // It serves what a client of that API can see: the keys with their limits and
-// usage, activity and credits under /api/v1, an inference endpoint that spends
+// usage, guardrails, activity and credits under /api/v1, an inference endpoint that spends
 // and enforces the limits, and, under /_control/, the means to inject faults
 // and to look behind the API from another process.
 //

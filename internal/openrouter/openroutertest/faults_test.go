@@ -124,6 +124,7 @@ func TestFaultsShowToTheClientWhetherAppliedOrNot(t *testing.T) {
 func TestFaultsStrikeEveryOperation(t *testing.T) {
 	f := start(t)
 	hash, secret := f.create(`{"name":"a"}`)
+	guardrail := f.AddGuardrail("g")
 	for op, call := range map[openroutertest.Op][4]string{
 		openroutertest.OpCreate:   {provisioningKey, "POST", "keys", `{"name":"b"}`},
 		openroutertest.OpList:     {provisioningKey, "GET", "keys", ""},
@@ -134,6 +135,9 @@ func TestFaultsStrikeEveryOperation(t *testing.T) {
 		openroutertest.OpActivity: {provisioningKey, "GET", "activity", ""},
 		openroutertest.OpCredits:  {provisioningKey, "GET", "credits", ""},
 		openroutertest.OpChat:     {secret, "POST", "chat/completions", `{}`},
+
+		openroutertest.OpAssign:     {provisioningKey, "POST", "guardrails/" + guardrail + "/assignments/keys", `{"key_hashes":["` + hash + `"]}`},
+		openroutertest.OpGuardrails: {provisioningKey, "DELETE", "guardrails/" + guardrail, ""},
 	} {
 		f.ResetCalls()
 		f.Fail(op, openroutertest.Fault{Kind: openroutertest.KindStatus, Status: 429}, 1)
@@ -142,9 +146,10 @@ func TestFaultsStrikeEveryOperation(t *testing.T) {
 			t.Errorf("%s: calls %v", op, calls)
 		}
 	}
-	if keys := f.Keys(); len(keys) != 1 || keys[0].Disabled || keys[0].Deleted || keys[0].Usage != 0 {
+	if keys := f.Keys(); len(keys) != 1 || keys[0].Disabled || keys[0].Deleted || keys[0].Usage != 0 || keys[0].GuardrailID != "" {
 		t.Errorf("a fault had an effect: %+v", keys)
 	}
+	f.call("GET", "guardrails/"+guardrail, "", http.StatusOK)
 }
 
 func TestAppliedFaultsTakeEffectOnDeleteAndUpdate(t *testing.T) {

@@ -28,6 +28,7 @@ type Key struct {
 	ExpiresAt    time.Time `json:"expires_at,omitzero"` // zero: never
 	WorkspaceID  string    `json:"workspace_id"`
 	ExternalUser string    `json:"external_user,omitempty"` // "" for none
+	GuardrailID  string    `json:"guardrail_id,omitempty"`  // "" for none
 }
 
 // Label returns the secret as it may be shown: sk-or-v1-0fa...240.
@@ -49,7 +50,8 @@ type key struct {
 	Key
 	includeBYOK bool
 	creator     string
-	charges     []charge // in order of spending
+	charges     []charge  // in order of spending
+	assignedAt  time.Time // to the guardrail
 }
 
 func (k *key) expired(now time.Time) bool {

@@ -61,9 +61,12 @@ type Server struct {
 	closed chan struct{}
 	close  func()
 
-	mu     sync.Mutex // guards all below and Options.Rand, UsageLag and NameForm
-	keys   []*key     // every key ever created, oldest first
-	byHash map[string]*key
+	mu             sync.Mutex // guards all below and Options.Rand, UsageLag and NameForm
+	keys           []*key     // every key ever created, oldest first
+	byHash         map[string]*key
+	guardrails     []*guardrail // oldest first
+	guardrailsMade int          // to number them, deleted ones included
+
 	faults map[Op][]pending
 	last   map[Op]reply // to the last successful call of each operation
 	log    []*Call
@@ -101,6 +104,7 @@ func New(o Options) *Server {
 	s.mux.Handle("GET /api/v1/activity", s.operation(OpActivity, s.managed(s.activity)))
 	s.mux.Handle("GET /api/v1/credits", s.operation(OpCredits, s.managed(s.credits)))
 	s.mux.Handle("POST /api/v1/chat/completions", s.operation(OpChat, s.chat))
+	s.routeGuardrails()
 	s.routeControl()
 	s.SetNameForm(cmp.Or(o.NameForm, NamesAsGiven))
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
@@ -171,14 +175,17 @@ func (s *Server) perform(x *exchange, h handler) reply {
 	if err != nil {
 		return s.apiErrorReply(err)
 	}
-	p := s.apiReply(s.successStatus(x.call.Op), v)
+	p := s.apiReply(s.successStatus(x.call), v)
 	s.last[x.call.Op] = p
 	return p
 }
 
-func (s *Server) successStatus(op Op) int {
-	if op == OpCreate {
+func (s *Server) successStatus(call *Call) int {
+	switch {
+	case call.Op == OpCreate:
 		return s.o.CreateStatus
+	case call.Op == OpGuardrails && call.Method == http.MethodPost:
+		return http.StatusCreated
 	}
 	return http.StatusOK
 }

@@ -17,6 +17,8 @@ var (
 	// ErrLimitExceeded is wrapped with the kind of limit:
 	// "Key limit exceeded (total limit)".
 	ErrLimitExceeded = errors.New("Key limit exceeded")
+	// ErrModelNotAllowed comes of the key's guardrail. The words are ours.
+	ErrModelNotAllowed = errors.New("Model not allowed by guardrail")
 )
 
 // A charge is what one call at the inference endpoint cost.
@@ -40,7 +42,8 @@ const (
 // Spend charges credits to the key with this secret, as one inference call does.
 // The limit is enforced on what was spent before the call: a single call may
 // overshoot it. The error is, or wraps, ErrKeyNotFound, ErrKeyDisabled,
-// ErrKeyExpired or ErrLimitExceeded, or tells what is wrong with the amount.
+// ErrKeyExpired, ErrModelNotAllowed or ErrLimitExceeded, or tells what is wrong
+// with the amount.
 func (s *Server) Spend(key string, credits float64) error {
 	return s.SpendByHash(hashOf(key), credits)
 }
@@ -86,6 +89,10 @@ func (s *Server) charge(k *key, e expense) (charge, error) {
 	if err := s.usable(k); err != nil {
 		return charge{}, err
 	}
+	model := cmp.Or(e.model, defaultModel)
+	if g := s.findGuardrail(k.GuardrailID); g != nil && !g.allows(model) {
+		return charge{}, ErrModelNotAllowed
+	}
 	now := s.o.Now().UTC()
 	if k.Limit != nil {
 		left := *k.Limit - k.spent(windowStart(k.LimitReset, now), now)
@@ -99,7 +106,7 @@ func (s *Server) charge(k *key, e expense) (charge, error) {
 	c := charge{
 		at:               now,
 		amount:           amount,
-		model:            cmp.Or(e.model, defaultModel),
+		model:            model,
 		provider:         cmp.Or(e.provider, defaultProvider),
 		promptTokens:     promptTokens,
 		completionTokens: completionTokens,
@@ -214,7 +221,7 @@ func spendStatus(err error) int {
 	switch {
 	case errors.Is(err, ErrKeyNotFound), errors.Is(err, ErrKeyDisabled), errors.Is(err, ErrKeyExpired):
 		return http.StatusUnauthorized
-	case errors.Is(err, ErrLimitExceeded):
+	case errors.Is(err, ErrLimitExceeded), errors.Is(err, ErrModelNotAllowed):
 		return http.StatusForbidden
 	default:
 		return http.StatusBadRequest

@@ -34,7 +34,7 @@ func (s *Server) strike(w http.ResponseWriter, x *exchange, f Fault, perform fun
 		drop(w)
 	case KindCut:
 		if !f.Applied {
-			done = s.apiReply(s.successStatus(x.call.Op), map[string]any{"data": map[string]any{}})
+			done = s.apiReply(s.successStatus(x.call), map[string]any{"data": map[string]any{}})
 		}
 		s.recordStatus(x, done.status)
 		cut(w, done)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,6 +51,8 @@ func TestAlterLaysAPatchOverTheRightAnswer(t *testing.T) {
 		{"key", "GET", "key", ``, `"patch":{"data":{"usage":9}}`, 200, []any{"data", "usage"}, `9`},
 		{"activity", "GET", "activity", ``, `"patch":{"data":{}}`, 200, nil, `{"data":{}}`},
 		{"credits", "GET", "credits", ``, `"patch":{"data":{"total_usage":null}}`, 200, nil, `{"data":{"total_credits":1000}}`},
+		{"guardrails", "POST", "guardrails", `{"name":"g"}`, `"patch":{"data":{"id":"x"}}`, 201, []any{"data", "id"}, `"x"`},
+		{"assign", "POST", "guardrails/{guardrail}/assignments/keys", `{"key_hashes":["{hash}"]}`, `"patch":{"assigned_count":0}`, 200, nil, `{"assigned_count":0}`},
 		{"chat", "POST", "chat/completions", `{}`, `"patch":{"usage":{"cost":"free"}}`, 200, []any{"usage", "cost"}, `"free"`},
 	} {
 		t.Run(test.op+" "+test.alter, func(t *testing.T) {
@@ -60,11 +63,8 @@ func TestAlterLaysAPatchOverTheRightAnswer(t *testing.T) {
 				token = secret
 			}
 			f.fault(`{"op":"` + test.op + `","kind":"alter","times":1,` + test.alter + `}`)
-			path := test.path
-			if path == "keys/{hash}" {
-				path = "keys/" + hash
-			}
-			a := f.callAs(token, test.method, path, test.body, test.status)
+			fill := strings.NewReplacer("{hash}", hash, "{guardrail}", f.AddGuardrail("g"))
+			a := f.callAs(token, test.method, fill.Replace(test.path), fill.Replace(test.body), test.status)
 			a.want(test.want, test.at...)
 
 			keys := f.Keys()
@@ -72,6 +72,7 @@ func TestAlterLaysAPatchOverTheRightAnswer(t *testing.T) {
 				"create": len(keys) == 2 && keys[1].Name == "b" && *keys[1].Limit == 1e9,
 				"update": keys[0].Name == "b",
 				"delete": keys[0].Deleted,
+				"assign": keys[0].GuardrailID != "",
 				"chat":   keys[0].Usage == 10_000_000,
 			}
 			if happened, known := effect[test.op]; known && !happened {

@@ -45,6 +45,20 @@ result.listedAll = (await client.apiKeys.list({ includeDisabled: true, offset: 0
 result.credits = await client.credits.getCredits();
 result.activity = await client.analytics.getUserActivity();
 
+const guardrail = await client.guardrails.create({
+  createGuardrailRequest: { name: "small models", limitUsd: 2.5, resetInterval: "monthly", allowedModels: ["m"] },
+});
+const { id } = guardrail.data;
+result.guardrail = (await client.guardrails.get({ id })).data;
+result.assigned = await client.guardrails.bulkAssignKeys({ id, bulkAssignKeysRequest: { keyHashes: [hash] } });
+result.assignments = (await client.guardrails.listGuardrailKeyAssignments({ id })).result;
+result.guardrails = (await client.guardrails.list()).result.totalCount;
+result.changed = (await client.guardrails.update({ id, updateGuardrailRequest: { allowedModels: null } })).data;
+result.unassignable = await failure(
+  client.guardrails.bulkAssignKeys({ id, bulkAssignKeysRequest: { keyHashes: ["none"] } }),
+);
+result.guardrailDeleted = await client.guardrails.delete({ id });
+
 result.deleted = await client.apiKeys.delete({ hash });
 result.deletedTwice = await failure(client.apiKeys.delete({ hash }));
 result.gotDeleted = await failure(client.apiKeys.get({ hash }));
