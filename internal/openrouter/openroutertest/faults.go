@@ -29,8 +29,8 @@ type Fault struct {
 	Kind Kind
 	// Applied lets the operation take effect before the answer fails. Without
 	// it the operation has no effect; a slow one then has it after the delay,
-	// unless the client left before. One that is answered right but for
-	// KindAlter, KindStale or KindHuge always takes effect.
+	// unless the client left before. With KindAlter, KindStale and KindHuge it
+	// always takes effect.
 	Applied bool
 	// Status is the status of KindStatus (500 by default) and KindHTML (502 by
 	// default).
