@@ -325,6 +325,43 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+func TestADamagedUserIsWatched(t *testing.T) {
+	f := newFakeAdmin(t)
+	s := watchScript(t, f, func(*app) {})
+	whole := *f.states[0]
+	for _, change := range []func(*fakeAdmin){
+		func(f *fakeAdmin) {
+			*f.states[0] = adminState{Record: adminRecord{adminUser: adminUser{UserID: "u_42"}}, Damaged: "no\x1bJSON"}
+		},
+		func(*fakeAdmin) {}, // still
+		func(f *fakeAdmin) { *f.states[0] = whole },
+	} {
+		if err := s.step(t, change); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.stop()
+	out := s.out.String()
+	if strings.Count(out, "\n") != 3 || !strings.Contains(out, `record       damaged: no\x1bJSON`) || !strings.Contains(out, `damaged no\x1bJSON -> (none)`) {
+		t.Errorf("%s", out)
+	}
+}
+
+func TestWhatIsKnownOfAWorkIsShown(t *testing.T) {
+	f := newFakeAdmin(t)
+	one, some := credits("1"), credits("0.25")
+	f.states[0].Pending = &adminJob{Assign: fakeHash("aabb0011"), Since: "then"}
+	f.states[0].Background = []adminJob{{Settle: fakeHash("ccdd2233"), Live: true, Limit: &one, Left: &some, Since: "before"}, {Since: "once"}}
+	p := f.run(t, "users", "show", "u_42").want(t, exitOK)
+	for _, want := range []string{
+		"assign key aabb0011 to the guardrail, since then", "settle key ccdd2233, still live, limit 1, left 0.25, since before", "something that this program does not know, since once",
+	} {
+		if !strings.Contains(p.out, want) {
+			t.Errorf("no %q in %v", want, p)
+		}
+	}
+}
+
 func TestWatchEndsWhenRefused(t *testing.T) {
 	f := newFakeAdmin(t)
 	s := watchScript(t, f, func(*app) {})
