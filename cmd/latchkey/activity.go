@@ -156,9 +156,6 @@ func (a *app) showActivity(by string, groups []*activityGroup, spark bool) error
 	}
 	for _, g := range groups {
 		names := g.names(by)
-		for i, name := range names {
-			names[i] = a.cell(name)
-		}
 		if by == "endpoint" && !a.asCSV {
 			names[2] = short(names[2])
 		}

@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"latchkey/internal/account"
@@ -35,6 +34,7 @@ type adminUser struct {
 	CreatedAt      string          `json:"created_at"`
 	UpdatedAt      string          `json:"updated_at"`
 	Suspended      bool            `json:"suspended"`
+	Damaged        string          `json:"damaged,omitempty"` // why nothing but the id can be read
 }
 
 // adminRecord is a user as the user's object holds it.
@@ -50,9 +50,15 @@ type adminJob struct {
 	Create string `json:"create,omitempty"` // op, a part of the new key's name
 	Orphan string `json:"orphan,omitempty"` // op of a key that may exist or not
 	Settle string `json:"settle,omitempty"` // hash of a key to be charged once more, and then deleted
-	Since  string `json:"since"`
-	Tries  int    `json:"tries"`
-	Due    string `json:"due"`
+	Assign string `json:"assign,omitempty"` // hash of a key that nobody gets before the guardrail has it
+
+	Live  bool             `json:"live,omitempty"`  // the key to settle still works
+	Limit *account.Credits `json:"limit,omitempty"` // of the key to settle
+	Left  *account.Credits `json:"left,omitempty"`  // on it, when it was read last
+
+	Since string `json:"since"`
+	Tries int    `json:"tries"`
+	Due   string `json:"due"`
 }
 
 // adminLag is how far D1 is behind.
@@ -70,6 +76,7 @@ type adminState struct {
 	Background []adminJob  `json:"background"`
 	D1         adminLag    `json:"d1"`
 	Alarm      *string     `json:"alarm"`
+	Damaged    string      `json:"damaged,omitempty"` // why the record has nothing but the id
 }
 
 // adminEntry is one line of a ledger. Its kind is text: a latchkey newer than
@@ -90,13 +97,15 @@ type adminChange struct {
 	Suspended      *bool            `json:"suspended,omitempty"`
 }
 
-// adminReport is what a reconciliation found.
+// adminReport is what a reconciliation found and did.
 type adminReport struct {
-	DryRun   bool          `json:"dry_run"`
-	Examined int           `json:"examined"`
-	Ours     int           `json:"ours"`
-	Orphans  []adminOrphan `json:"orphans"`
-	Deleted  int           `json:"deleted"`
+	DryRun     bool          `json:"dry_run"`
+	Examined   int           `json:"examined"` // keys at OpenRouter
+	Ours       int           `json:"ours"`
+	Orphans    []adminOrphan `json:"orphans"`
+	Deleted    int           `json:"deleted"`
+	Failed     int           `json:"failed"`               // whose owner could not be asked, or that could not be deleted
+	Suspicious bool          `json:"suspicious,omitempty"` // so many orphans that none is deleted without force
 }
 
 // adminOrphan is a key of ours that no record owns.
@@ -104,6 +113,31 @@ type adminOrphan struct {
 	Hash      string `json:"hash"`
 	Name      string `json:"name"`
 	CreatedAt string `json:"created_at"`
+}
+
+// sent is a part of an answer: what this program knows of it, and all of it as
+// the server sent it. JSON of it is the latter.
+type sent[T any] struct {
+	known T
+	all   json.RawMessage
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *sent[T]) UnmarshalJSON(text []byte) error {
+	s.all = bytes.Clone(text)
+	return json.Unmarshal(text, &s.known)
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s sent[T]) MarshalJSON() ([]byte, error) { return s.all.MarshalJSON() }
+
+// known returns what this program knows of parts of an answer.
+func known[T any](parts []sent[T]) []T {
+	all := make([]T, len(parts))
+	for i, part := range parts {
+		all[i] = part.known
+	}
+	return all
 }
 
 const (
@@ -137,7 +171,7 @@ func (a *app) admin() (adminClient, error) {
 		return adminClient{}, err
 	}
 	if base.Scheme == "http" && !onThisMachine(base.Hostname()) {
-		fmt.Fprintf(a.err, "Note: %s is not https; the admin token can be read on the way.\n", base)
+		a.say("Note: %s is not https; the admin token can be read on the way.", base)
 	}
 	return adminClient{
 		url: strings.TrimRight(base.String(), "/"), token: token,
@@ -169,7 +203,7 @@ func checkID(id string) error {
 }
 
 // users returns one page of users, and where the next one begins.
-func (c adminClient) users(ctx context.Context, q, cursor string, limit int) (users []adminUser, next string, err error) {
+func (c adminClient) users(ctx context.Context, q, cursor string, limit int) (users []sent[adminUser], next string, err error) {
 	query := url.Values{"limit": {strconv.Itoa(limit)}}
 	if q != "" {
 		query.Set("q", q)
@@ -178,48 +212,63 @@ func (c adminClient) users(ctx context.Context, q, cursor string, limit int) (us
 		query.Set("cursor", cursor)
 	}
 	var page struct {
-		Users      []adminUser `json:"users"`
-		NextCursor string      `json:"next_cursor"`
+		Users      []sent[adminUser] `json:"users"`
+		NextCursor string            `json:"next_cursor"`
 	}
 	_, err = c.call(ctx, http.MethodGet, "/api/admin/users?"+query.Encode(), nil, &page)
 	return page.Users, page.NextCursor, err
 }
 
 // user returns what the user's object holds.
-func (c adminClient) user(ctx context.Context, id string) (adminState, error) {
-	state := adminState{Background: []adminJob{}} // none is a list too
-	_, err := c.call(ctx, http.MethodGet, userPath(id), nil, &state)
+func (c adminClient) user(ctx context.Context, id string) (sent[adminState], error) {
+	return c.state(ctx, http.MethodGet, id, nil)
+}
+
+// state asks for something that is answered with what the user's object holds.
+func (c adminClient) state(ctx context.Context, method, id string, body any) (sent[adminState], error) {
+	var state sent[adminState]
+	_, err := c.call(ctx, method, userPath(id), body, &state)
+	if state.known.Damaged != "" {
+		state.known.Record.Damaged = state.known.Damaged
+	}
 	return state, about(id, err)
 }
 
-// ledger returns all entries after a seq, oldest first.
-func (c adminClient) ledger(ctx context.Context, id string, after int64) ([]adminEntry, error) {
-	all := []adminEntry{}
+// ledger returns all entries after a seq, oldest first. Every entry has to be
+// newer than the one before it, and every page but the last has to have one:
+// whatever the server does, the walk ends.
+func (c adminClient) ledger(ctx context.Context, id string, after int64) ([]sent[adminEntry], error) {
+	all := []sent[adminEntry]{}
+	last := after
 	for {
 		var page struct {
-			Entries   []adminEntry `json:"entries"`
-			NextAfter *int64       `json:"next_after"`
+			Entries   []sent[adminEntry] `json:"entries"`
+			NextAfter *int64             `json:"next_after"`
 		}
 		path := userPath(id) + "/ledger?after=" + strconv.FormatInt(after, 10)
 		if _, err := c.call(ctx, http.MethodGet, path, nil, &page); err != nil {
 			return nil, about(id, err)
 		}
+		for _, entry := range page.Entries {
+			if entry.known.Seq <= last {
+				return nil, about(id, fmt.Errorf("the pages of the ledger do not get further: after #%d comes #%d", last, entry.known.Seq))
+			}
+			last = entry.known.Seq
+		}
 		all = append(all, page.Entries...)
 		if page.NextAfter == nil {
 			return all, nil
 		}
-		if *page.NextAfter <= after {
-			return nil, errors.New("the pages of the ledger go round in circles")
+		if len(page.Entries) == 0 {
+			return nil, about(id, fmt.Errorf("the pages of the ledger do not get further: there is nothing on the page after #%d, and yet a next one", after))
 		}
 		after = *page.NextAfter
 	}
 }
 
 // change changes a user and returns what the user's object holds then.
-func (c adminClient) change(ctx context.Context, id string, change adminChange) (adminState, error) {
-	state := adminState{Background: []adminJob{}}
-	_, err := c.call(ctx, http.MethodPatch, userPath(id), change, &state)
-	return state, about(id, err)
+func (c adminClient) change(ctx context.Context, id string, change adminChange) (sent[adminState], error) {
+	return c.state(ctx, http.MethodPatch, id, change)
 }
 
 // erase erases a user. done is false while the deletion of the key goes on.
@@ -229,11 +278,11 @@ func (c adminClient) erase(ctx context.Context, id string) (done bool, err error
 }
 
 // reconcile looks for keys of ours that no record owns, and deletes them unless
-// it is a dry run.
-func (c adminClient) reconcile(ctx context.Context, dryRun bool) (adminReport, error) {
-	var report adminReport
-	_, err := c.call(ctx, http.MethodPost, "/api/admin/reconcile", map[string]bool{"dry_run": dryRun}, &report)
-	return report, err
+// it is a dry run, or, without force, they are suspiciously many.
+func (c adminClient) reconcile(ctx context.Context, dryRun, force bool) (sent[adminReport], error) {
+	var report sent[adminReport]
+	_, err := c.call(ctx, http.MethodPost, "/api/admin/reconcile", map[string]bool{"dry_run": dryRun, "force": force}, &report)
+	return report, withoutAdminAPI(err)
 }
 
 // call sends a request and reads the answer to it. into may be nil.
@@ -304,9 +353,9 @@ func (c adminClient) failure(response *http.Response, text []byte) error {
 		Code   string `json:"code"`
 	}
 	_ = json.Unmarshal(text, &problem) // whatever is not a problem document leaves it empty
-	said := printable(cmp.Or(problem.Detail, problem.Title, http.StatusText(response.StatusCode)))
+	said := cmp.Or(problem.Detail, problem.Title, http.StatusText(response.StatusCode))
 	status := response.StatusCode
-	err := fmt.Errorf("%d %s: %s", status, printable(cmp.Or(problem.Code, "(no code)")), said)
+	err := fmt.Errorf("%d %s: %s", status, cmp.Or(problem.Code, "(no code)"), said)
 	switch {
 	case status == http.StatusNotFound:
 		return exit{exitNotFound, err}
@@ -314,7 +363,7 @@ func (c adminClient) failure(response *http.Response, text []byte) error {
 		return exit{exitRefused, fmt.Errorf("%w (is ADMIN_TOKEN the one that is set at %s?)", err, c.url)}
 	case status == http.StatusTooManyRequests, status >= 500:
 		if after := response.Header.Get("Retry-After"); after != "" {
-			err = fmt.Errorf("%w (try again in %s s)", err, printable(after))
+			err = fmt.Errorf("%w (try again in %s s)", err, after)
 		}
 		return exit{exitUnavailable, err}
 	case status >= 300 && status < 400:
@@ -328,34 +377,7 @@ func about(id string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", printable(id), err)
-}
-
-// printable is text of users or servers as a terminal may have it: whatever
-// would move the cursor, colour or reorder what is around it is escaped. Two
-// joiners stay, without which some scripts and emoji fall apart.
-func printable(text string) string {
-	var b strings.Builder
-	for _, r := range text {
-		if unicode.IsPrint(r) || unicode.Is(unicode.Zs, r) || r == '\u200c' || r == '\u200d' {
-			b.WriteRune(r)
-			continue
-		}
-		quoted := strconv.QuoteRuneToASCII(r)
-		b.WriteString(quoted[1 : len(quoted)-1])
-	}
-	return b.String()
-}
-
-const red = "\x1b[31m"
-
-// paint colours text that is for a terminal, and only that. tabwriter takes
-// colours for text: in a table only the last cell of a row can have one.
-func (a *app) paint(colour, text string) string {
-	if !a.terminal() || a.asJSON || a.asCSV {
-		return text
-	}
-	return colour + text + "\x1b[0m"
+	return fmt.Errorf("%s: %w", id, err)
 }
 
 // short is as much of a hash as people need.

@@ -31,6 +31,7 @@ type fakeAdmin struct {
 	states  []*adminState // in the order of the list
 	ledgers map[string][]adminEntry
 	orphans []adminOrphan
+	stuck   int                              // keys that cannot be deleted
 	calls   []string                         // method, path and body of each
 	answer  func(w http.ResponseWriter) bool // answers in the API's stead; nil, or false: it does not
 }
@@ -56,21 +57,21 @@ func newFakeAdmin(t *testing.T) *fakeAdmin {
 		{
 			Record: adminRecord{adminUser{
 				"u_42", "Ada", "ada@example.org", fakeHash("1a2b3c4d"), credits("10"), credits("9.4"), credits("0.4"), 3,
-				"2026-11-20T08:00:00.000Z", "2026-11-22T09:12:31.250Z", false,
+				"2026-11-20T08:00:00.000Z", "2026-11-22T09:12:31.250Z", false, "",
 			}, "sk-or-v1-0a1...9f8"},
 			Background: []adminJob{}, D1: adminLag{Seq: 3},
 		},
 		{
 			Record: adminRecord{adminUser{
 				"клас/Ada 1", "Eve\x1b[31m\u202e", "", "", credits("10"), credits("0.05"), 0, 12,
-				"2026-11-01T08:00:00.000Z", "2026-11-21T17:45:00.000Z", true,
+				"2026-11-01T08:00:00.000Z", "2026-11-21T17:45:00.000Z", true, "",
 			}, ""},
 			Background: []adminJob{}, D1: adminLag{Seq: 12},
 		},
 		{
 			Record: adminRecord{adminUser{
 				"u_7", "Grace", "grace@example.com", fakeHash("77aa77aa"), credits("10"), credits("7.123456789"), credits("1"), 8,
-				"2026-11-02T08:00:00.000Z", "2026-11-20T10:00:00.000Z", false,
+				"2026-11-02T08:00:00.000Z", "2026-11-20T10:00:00.000Z", false, "",
 			}, ""},
 			Pending: &adminJob{Delete: fakeHash("77aa77aa"), Since: "2026-11-22T09:29:00Z", Tries: 1, Due: alarm},
 			Background: []adminJob{
@@ -93,6 +94,12 @@ func newFakeAdmin(t *testing.T) *fakeAdmin {
 	f.Server = httptest.NewServer(http.HandlerFunc(f.serve))
 	t.Cleanup(f.Close)
 	return f
+}
+
+// damage adds a user of whom nothing but the id can be read.
+func (f *fakeAdmin) damage(id, why string) {
+	user := adminUser{UserID: id, Damaged: why}
+	f.states = append(f.states, &adminState{Record: adminRecord{user, ""}, Background: []adminJob{}, Damaged: why})
 }
 
 // answerWith has all further requests answered in the API's stead.
@@ -124,7 +131,7 @@ func (f *fakeAdmin) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method == "POST" && r.URL.Path == "/api/admin/reconcile" {
-		f.reconcile(w, body["dry_run"] == true)
+		f.reconcile(w, body["dry_run"] == true, body["force"] == true)
 		return
 	}
 	rest, ok := strings.CutPrefix(r.URL.EscapedPath(), "/api/admin/users")
@@ -136,6 +143,8 @@ func (f *fakeAdmin) serve(w http.ResponseWriter, r *http.Request) {
 		f.list(w, r.URL.Query())
 	case ok && len(parts) == 3 && parts[2] == "ledger" && r.Method == "GET" && (i >= 0 || f.ledgers[id] != nil):
 		f.ledger(w, id, r.URL.Query().Get("after"))
+	case ok && len(parts) == 3 && parts[2] == "sync" && r.Method == "POST" && i >= 0:
+		respond(w, 202, map[string]string{"status": "syncing"})
 	case !ok || len(parts) != 2 || i < 0:
 		problemDocument(w, 404, "not_found", "There is no such user.")
 	case r.Method == "GET":
@@ -216,10 +225,11 @@ func (f *fakeAdmin) patch(s *adminState, body map[string]any) {
 	}
 }
 
-func (f *fakeAdmin) reconcile(w http.ResponseWriter, dryRun bool) {
-	report := adminReport{DryRun: dryRun, Examined: 120, Ours: 104, Orphans: f.orphans}
-	if !dryRun {
-		report.Deleted, f.orphans = len(f.orphans), []adminOrphan{}
+func (f *fakeAdmin) reconcile(w http.ResponseWriter, dryRun, force bool) {
+	report := adminReport{DryRun: dryRun, Examined: 120, Ours: 104, Orphans: f.orphans, Suspicious: len(f.orphans) > 10 && !force}
+	if !dryRun && !report.Suspicious {
+		report.Failed = f.stuck
+		report.Deleted, f.orphans = len(f.orphans)-f.stuck, f.orphans[:f.stuck]
 	}
 	respond(w, 200, report)
 }
@@ -275,12 +285,18 @@ func TestPrintedForms(t *testing.T) {
 		"users-resume":       "users resume u_42",
 		"users-set":          "users set u_42 --total 20 --remaining 12.5",
 		"users-erase":        "users erase --yes u_42 u_7",
-		"reconcile":          "reconcile",
+		"users-show-damaged": "users show u_9",
+		"users-list-damaged": "users list --q u_9",
+		"reconcile":          "reconcile --yes",
 		"reconcile-dry-run":  "reconcile --dry-run",
 	} {
 		for form, flag := range map[string]string{"": "", "-json": " --json", "-csv": " --csv"} {
 			t.Run(name+form, func(t *testing.T) {
-				p := newFakeAdmin(t).run(t, strings.Fields(line+flag)...).want(t, exitOK)
+				f := newFakeAdmin(t)
+				if strings.HasSuffix(name, "-damaged") {
+					f.damage("u_9", "the stored record is \x1b[31mno JSON")
+				}
+				p := f.run(t, strings.Fields(line+flag)...).want(t, exitOK)
 				if flag == " --json" && !json.Valid([]byte(p.out)) {
 					t.Errorf("no JSON: %s", p.out)
 				}
@@ -293,7 +309,7 @@ func TestPrintedForms(t *testing.T) {
 func TestHelp(t *testing.T) {
 	f := newFakeAdmin(t)
 	for _, command := range []string{
-		"users", "users list", "users show", "users ledger", "users suspend", "users resume", "users set", "users erase", "users watch", "reconcile", "token",
+		"users", "users list", "users show", "users ledger", "users suspend", "users resume", "users set", "users erase", "users watch", "users sync", "reconcile", "token",
 	} {
 		p := f.run(t, append(strings.Fields(command), "--help")...).want(t, exitOK)
 		if !strings.Contains(p.out, "Examples:") {
@@ -315,7 +331,7 @@ func TestWrongUsage(t *testing.T) {
 		{"users", "set", "u_42", "--total", ""}, {"users", "set", "u_42", "--total", "NaN"},
 		{"users", "erase"}, {"users", "erase", "--yes"}, {"users", "erase", "u_42"},
 		{"users", "watch"}, {"users", "watch", "u_42", "--interval", "0s"}, {"users", "watch", "u_42", "--interval", "soon"},
-		{"reconcile", "now"},
+		{"reconcile", "now"}, {"users", "sync"}, {"users", "sync", "--from-keys", "u_42"}, {"users", "sync", "--from-keys", "--prefix", "Latchkey:"},
 		{"token"}, {"token", "u_42"}, {"token", "--user", "u_42", "--for", "0s"}, {"token", "--user", strings.Repeat("x", 257)}, {"token", "--user", "\xff"},
 		{"users", "list", "--url", "127.0.0.1:8787"}, {"users", "list", "--url", "ftp://example.org"},
 		{"users", "list", "--url", "http://me:secret@127.0.0.1"}, {"users", "list", "--url", "http://127.0.0.1/?x=1"},
@@ -458,17 +474,6 @@ func TestCompletion(t *testing.T) {
 		// 4: nothing to offer, and no names of files either.
 		if p := latchkey(t.Context(), nil, append([]string{"__complete"}, args...)...); !strings.Contains(p.out, ":4\n") {
 			t.Errorf("%q: %v", args, p)
-		}
-	}
-}
-
-func TestPrintable(t *testing.T) {
-	for text, want := range map[string]string{
-		"Ada Lovelace": "Ada Lovelace", "山田　花子": "山田　花子", "👩🏽‍🚀": "👩🏽‍🚀", "कविता": "कविता", "e\u0301": "e\u0301",
-		"a\nb\tc": `a\nb\tc`, "\x1b[31m": `\x1b[31m`, "\u202eabc": `\u202eabc`, "a\u2028b": `a\u2028b`, "\u0085": `\u0085`, "\x00": `\x00`, "\ufeff": `\ufeff`,
-	} {
-		if got := printable(text); got != want {
-			t.Errorf("printable(%q) = %q", text, got)
 		}
 	}
 }

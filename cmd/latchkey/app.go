@@ -2,19 +2,16 @@ package main
 
 import (
 	"bufio"
-	"encoding/csv"
-	"encoding/json"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"latchkey/internal/seal"
 )
@@ -45,9 +42,12 @@ func (a *app) root() *cobra.Command {
 Secrets come from the environment or from a file with mode 0600 (--secrets),
 which has one NAME=value a line, as .dev.vars has; never from flags:
 
-  ADMIN_TOKEN                       for users and reconcile
-  OPENROUTER_PROVISIONING_API_KEY   for keys, activity, credits and provision
-  JWT_SECRET_CLOUD                  for token
+  ADMIN_TOKEN                for users and reconcile
+  OPENROUTER_MANAGEMENT_KEY  for keys, activity, credits and provision
+  JWT_SECRET_CLOUD           for token
+
+OpenRouter called the management key a provisioning key before, and so
+OPENROUTER_PROVISIONING_API_KEY is a name for it too.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 token or key
 refused, 5 not available just now.`,
@@ -91,56 +91,68 @@ func (a *app) env(name, standard string) string {
 
 // secret returns a secret from the environment, or else from the secrets file.
 func (a *app) secret(name string) (seal.Secret, error) {
-	if value := a.getenv(name); value != "" {
-		return seal.NewSecret(value), nil
+	value, err := a.lookup(name)
+	if err == nil && value == "" {
+		err = a.notSet(name)
 	}
+	return seal.NewSecret(value), err
+}
+
+// The names of the secret for OpenRouter's key API: what it is called now, and
+// what it was called before.
+const (
+	managementName   = "OPENROUTER_MANAGEMENT_KEY"
+	provisioningName = "OPENROUTER_PROVISIONING_API_KEY"
+)
+
+// managementKey returns the secret for OpenRouter's key API under either name.
+func (a *app) managementKey() (seal.Secret, error) {
+	key, err := a.lookup(managementName)
+	if err != nil {
+		return seal.Secret{}, err
+	}
+	before, err := a.lookup(provisioningName)
+	switch {
+	case err != nil:
+	case key != "" && before != "" && key != before:
+		err = exit{exitUsage, fmt.Errorf("%s and %s are different keys: they are two names of one, set one of them", managementName, provisioningName)}
+	case key == "" && before == "":
+		err = a.notSet(managementName + " (or " + provisioningName + ", its name before)")
+	}
+	return seal.NewSecret(cmp.Or(key, before)), err
+}
+
+func (a *app) notSet(name string) error {
 	if a.secretsFile == "" {
-		return seal.Secret{}, exit{exitUsage, fmt.Errorf("%s is not set: put it into the environment, or into a file for --secrets", name)}
+		return exit{exitUsage, fmt.Errorf("%s is not set: put it into the environment, or into a file for --secrets", name)}
+	}
+	return exit{exitUsage, fmt.Errorf("%s is set neither in the environment nor in %s", name, a.secretsFile)}
+}
+
+// lookup returns what a name stands for in the environment, or else in the
+// secrets file; "" where it is not set.
+func (a *app) lookup(name string) (string, error) {
+	if value := a.getenv(name); value != "" || a.secretsFile == "" {
+		return value, nil
 	}
 	file, err := os.Open(a.secretsFile)
 	if err != nil {
-		return seal.Secret{}, exit{exitUsage, err}
+		return "", exit{exitUsage, err}
 	}
 	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
-		return seal.Secret{}, err
+		return "", err
 	}
 	if mode := info.Mode().Perm(); mode&^fs.FileMode(0o600) != 0 {
-		return seal.Secret{}, exit{exitUsage, fmt.Errorf("%s has mode %04o: others could read it; make it 0600", a.secretsFile, mode)}
+		return "", exit{exitUsage, fmt.Errorf("%s has mode %04o: others could read it; make it 0600", a.secretsFile, mode)}
 	}
-	for lines := bufio.NewScanner(file); lines.Scan(); {
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
 		key, value, ok := strings.Cut(lines.Text(), "=")
 		if ok && strings.TrimSpace(key) == name {
-			return seal.NewSecret(strings.Trim(strings.TrimSpace(value), `"'`)), nil
+			return strings.Trim(strings.TrimSpace(value), `"'`), nil
 		}
 	}
-	return seal.Secret{}, exit{exitUsage, fmt.Errorf("%s is neither in the environment nor in %s", name, a.secretsFile)}
-}
-
-// show prints data as JSON, or the rows as CSV or as a table for people.
-func (a *app) show(data any, header []string, rows [][]string) error {
-	switch {
-	case a.asJSON:
-		encoder := json.NewEncoder(a.out)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(data)
-	case a.asCSV:
-		w := csv.NewWriter(a.out)
-		return errors.Join(w.Write(header), w.WriteAll(rows))
-	}
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, strings.ToUpper(strings.Join(header, "\t")))
-	for _, row := range rows {
-		fmt.Fprintln(w, strings.Join(row, "\t"))
-	}
-	return w.Flush()
-}
-
-// terminal tells whether people read what is printed: only then there are
-// colours and progress bars. NO_COLOR is heeded.
-func (a *app) terminal() bool {
-	file, ok := a.out.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd())) && a.getenv("NO_COLOR") == ""
+	return "", lines.Err()
 }

@@ -58,9 +58,6 @@ func latchkey(ctx context.Context, env map[string]string, args ...string) printe
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(bytes.NewReader(nil))
-	err := root.ExecuteContext(ctx)
-	if err != nil {
-		fmt.Fprintln(&stderr, "latchkey:", err)
-	}
-	return printed{exitCode(err), out.String(), stderr.String()}
+	code := a.fail(root.ExecuteContext(ctx))
+	return printed{code, out.String(), stderr.String()}
 }

@@ -1,23 +1,19 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"latchkey/internal/account"
 	"latchkey/internal/openrouter"
@@ -28,10 +24,11 @@ func (a *app) keysCommand() *cobra.Command {
 	keys := &cobra.Command{
 		Use:   "keys",
 		Short: "List and manage the keys of the OpenRouter account",
-		Long: `List and manage the keys of the OpenRouter account, with the provisioning key.
+		Long: `List and manage the keys of the OpenRouter account, with the management key, which
+OpenRouter called provisioning key before.
 
 The keys that a running latchkey hands out are among them, with names that begin
-with "latchkey:". Leave those to it, and use "latchkey users" to change them.`,
+with KEY_NAME_PREFIX ("latchkey:"). Leave those to it, and use "latchkey users" to change them.`,
 		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -96,18 +93,14 @@ func (a *app) keysShowCommand() *cobra.Command {
 			if a.asJSON || a.asCSV {
 				return a.show(key, keyHeader, [][]string{a.keyRow(key)})
 			}
-			w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-			for _, field := range [][2]string{
-				{"name", printable(key.Name)}, {"label", printable(key.Label)}, {"hash", key.Hash},
+			return a.show(key, nil, [][]string{
+				{"name", key.Name}, {"label", key.Label}, {"hash", key.Hash},
 				{"limit", limitText(key.Limit)}, {"usage", key.Usage.String()},
 				{"  today", key.UsageDaily.String()}, {"  this week", key.UsageWeekly.String()}, {"  this month", key.UsageMonthly.String()},
-				{"remaining", amountText(key.Remaining, "-")}, {"reset", cmp.Or(printable(key.LimitReset), "never")},
+				{"remaining", amountText(key.Remaining, "-")}, {"reset", cmp.Or(key.LimitReset, "never")},
 				{"disabled", yesNo(key.Disabled)},
 				{"created", timeText(key.CreatedAt)}, {"updated", timeText(key.UpdatedAt)}, {"expires", timeText(key.ExpiresAt)},
-			} {
-				fmt.Fprintf(w, "%s\t%s\n", field[0], field[1])
-			}
-			return w.Flush()
+			})
 		},
 	}
 }
@@ -179,10 +172,9 @@ func (a *app) printNewKey(key openrouter.NewKey, secret seal.Secret, hash string
 			[]string{"name", "hash", "limit", "reset", "expires", "key"},
 			[][]string{{key.Name, hash, limit, key.LimitReset, expires, secret.Reveal()}})
 	}
-	fmt.Fprintf(a.err, "Created %q, hash %s: limit %s, reset %s, expires %s. The key is not shown again:\n",
+	a.say("Created %q, hash %s: limit %s, reset %s, expires %s. The key is not shown again:",
 		key.Name, short(hash), cmp.Or(limit, "none"), cmp.Or(key.LimitReset, "never"), cmp.Or(expires, "never"))
-	_, err := fmt.Fprintln(a.out, secret.Reveal())
-	return err
+	return a.print(secret.Reveal(), false)
 }
 
 // keyChange is one of disable, enable and delete.
@@ -210,9 +202,9 @@ others. All are looked up before the first is touched.`,
 			if change.verb == "delete" && !yes {
 				names := make([]string, len(found))
 				for i, key := range found {
-					names[i] = fmt.Sprintf("%s (%s)", printable(key.Name), short(key.Hash))
+					names[i] = fmt.Sprintf("%s (%s)", key.Name, short(key.Hash))
 				}
-				if err := a.confirm(cmd, "Delete "+strings.Join(names, ", ")+" for good?"); err != nil {
+				if err := a.confirm(cmd, "Delete for good?", names...); err != nil {
 					return err
 				}
 			}
@@ -232,11 +224,11 @@ others. All are looked up before the first is touched.`,
 					_, err = account.SetDisabled(key.Hash, change.verb == "disable")
 				}
 				if err != nil {
-					err = fmt.Errorf("%s (%s): %w", printable(key.Name), short(key.Hash), err)
+					err = fmt.Errorf("%s (%s): %w", key.Name, short(key.Hash), err)
 					break
 				}
 				results = append(results, result{key.Name, key.Hash, change.done})
-				rows = append(rows, []string{a.cell(key.Name), a.hashCell(key.Hash), change.done})
+				rows = append(rows, []string{key.Name, a.hashCell(key.Hash), change.done})
 			}
 			return errors.Join(accountError(err), a.show(results, []string{"name", "hash", "state"}, rows))
 		},
@@ -301,8 +293,8 @@ func (a *app) keyRow(key openrouter.KeyRecord) []string {
 		return []string{key.Name, key.Label, key.Hash, amountText(key.Limit, ""), key.Usage.String(), amountText(key.Remaining, ""),
 			key.LimitReset, strconv.FormatBool(key.Disabled), key.CreatedAt.UTC().Format(time.RFC3339)}
 	}
-	return []string{printable(key.Name), printable(key.Label), short(key.Hash), limitText(key.Limit), key.Usage.String(), amountText(key.Remaining, "-"),
-		cmp.Or(printable(key.LimitReset), "-"), yesNo(key.Disabled), timeText(key.CreatedAt)}
+	return []string{key.Name, key.Label, short(key.Hash), limitText(key.Limit), key.Usage.String(), amountText(key.Remaining, "-"),
+		cmp.Or(key.LimitReset, "-"), yesNo(key.Disabled), timeText(key.CreatedAt)}
 }
 
 func amountText(amount *openrouter.Amount, none string) string {
@@ -328,14 +320,7 @@ func yesNo(yes bool) string {
 	return "no"
 }
 
-// cell is text from elsewhere in a row: for people, or whole with --csv.
-func (a *app) cell(text string) string {
-	if a.asCSV {
-		return text
-	}
-	return printable(text)
-}
-
+// hashCell is a hash in a row: for people, or whole with --csv.
 func (a *app) hashCell(hash string) string {
 	if a.asCSV {
 		return hash
@@ -353,22 +338,10 @@ func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// confirm asks on a terminal. Without one there is nobody to ask.
-func (a *app) confirm(cmd *cobra.Command, question string) error {
-	stdin, ok := cmd.InOrStdin().(*os.File)
-	if !ok || !term.IsTerminal(int(stdin.Fd())) {
-		return exit{exitUsage, errors.New("nobody is there to be asked: give --yes")}
-	}
-	fmt.Fprintf(a.err, "%s [y/N] ", question)
-	answer, _ := bufio.NewReader(stdin).ReadString('\n') // no answer is a no
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
-	}
-	return errors.New("nothing done")
-}
-
-var hashPrefix = regexp.MustCompile(`^[0-9a-f]{4,64}$`) // fewer digits are a slip, rather than a hash
+var (
+	hashPrefix = regexp.MustCompile(`^[0-9a-f]{4,64}$`) // fewer digits are a slip, rather than a hash
+	wholeHash  = regexp.MustCompile(`^[0-9a-f]{64}$`)
+)
 
 // findKeys finds the keys with these hashes, or with hashes that begin so. It
 // finds all of them or fails.
@@ -453,9 +426,9 @@ func (a *app) accountWith(ctx context.Context, p *patience) (openrouter.Admin, e
 		return openrouter.Admin{}, exit{exitUsage, fmt.Errorf("%q is no URL of an API", a.openrouterURL)}
 	}
 	if base.Scheme == "http" && !onThisMachine(base.Hostname()) {
-		return openrouter.Admin{}, exit{exitUsage, fmt.Errorf("%s is not https, and would show the provisioning key to everyone on the way", a.openrouterURL)}
+		return openrouter.Admin{}, exit{exitUsage, fmt.Errorf("%s is not https, and would show the management key to everyone on the way", a.openrouterURL)}
 	}
-	key, err := a.secret("OPENROUTER_PROVISIONING_API_KEY")
+	key, err := a.managementKey()
 	if err != nil {
 		return openrouter.Admin{}, err
 	}
@@ -484,8 +457,6 @@ type accountTransport struct {
 func (t accountTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.client.Do(r.WithContext(t.ctx))
 }
-
-func (a *app) notice(text string) { fmt.Fprintln(a.err, "latchkey:", text) }
 
 // patience decides whether and when a call is repeated. The workers of one
 // command share one: where one of them is told to wait, all do.
@@ -567,7 +538,7 @@ func accountError(err error) error {
 	case e.Kind == openrouter.Unavailable:
 		return exit{exitUnavailable, err}
 	case e.Status == http.StatusUnauthorized, e.Status == http.StatusForbidden:
-		return exit{exitRefused, fmt.Errorf("%w (is OPENROUTER_PROVISIONING_API_KEY a provisioning key of this account?)", err)}
+		return exit{exitRefused, fmt.Errorf("%w (is %s a management key of this account?)", err, managementName)}
 	}
 	return err
 }

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -212,6 +214,41 @@ func TestExitCodesOfTheAccountCommands(t *testing.T) {
 	}
 	delete(f.env, "OPENROUTER_PROVISIONING_API_KEY")
 	f.run(exitUsage, "keys", "list")
+}
+
+func TestBothNamesOfTheManagementKeyAreAccepted(t *testing.T) {
+	f := newAccount(t, nil)
+	file := filepath.Join(t.TempDir(), "secrets")
+	for _, c := range []struct {
+		management, provisioning, inFile string
+		code                             int
+		said                             string
+	}{
+		{provisioningKey, "", "", exitOK, ""},
+		{"", provisioningKey, "", exitOK, ""},
+		{provisioningKey, provisioningKey, "", exitOK, ""},
+		{"", "", "OPENROUTER_MANAGEMENT_KEY=" + provisioningKey, exitOK, ""},
+		{"", "", "OPENROUTER_PROVISIONING_API_KEY='" + provisioningKey + "'", exitOK, ""},
+		{"", "", "OPENROUTER_PROVISIONING_API_KEY=\nOPENROUTER_MANAGEMENT_KEY=" + provisioningKey, exitOK, ""},
+		{provisioningKey, "", "OPENROUTER_PROVISIONING_API_KEY=" + provisioningKey, exitOK, ""},
+		{provisioningKey, "sk-or-v1-another", "", exitUsage, "are different keys"},
+		{provisioningKey, "", "OPENROUTER_PROVISIONING_API_KEY=sk-or-v1-another", exitUsage, "are different keys"},
+		{"", "", "", exitUsage, "OPENROUTER_MANAGEMENT_KEY (or OPENROUTER_PROVISIONING_API_KEY, its name before) is not set"},
+		{"", "", "OPENROUTER_MANAGEMENT_KEY=", exitUsage, "is set neither in the environment nor in"},
+		{"", "", strings.Repeat("x", 1<<17), exitFailed, "token too long"},
+	} {
+		f.env["OPENROUTER_MANAGEMENT_KEY"], f.env["OPENROUTER_PROVISIONING_API_KEY"] = c.management, c.provisioning
+		args := []string{"credits"}
+		if c.inFile != "" {
+			if err := os.WriteFile(file, []byte(c.inFile+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args = append(args, "--secrets", file)
+		}
+		if p := f.run(c.code, args...); !strings.Contains(p.stderr, c.said) || strings.Contains(p.String(), "another") {
+			t.Errorf("%+v: %v", c, p)
+		}
+	}
 }
 
 func TestAnAmbiguousHashIsRefused(t *testing.T) {

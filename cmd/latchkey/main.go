@@ -6,7 +6,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -16,11 +15,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a := newApp(os.Stdout, os.Stderr, os.Getenv)
-	err := a.root().ExecuteContext(ctx)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "latchkey:", err)
-	}
-	os.Exit(exitCode(err))
+	os.Exit(a.fail(a.root().ExecuteContext(ctx)))
 }
 
 // The exit codes, for scripts.

@@ -81,6 +81,13 @@ type manifest struct {
 
 func (m *manifest) folder() string { return filepath.Dir(m.path) }
 
+// prefix begins the names of all keys of the class.
+func (m *manifest) prefix() string { return "latchkey-class:" + m.class.Class + ":" }
+
+// owns tells whether a key with this name is of the class. What else a manifest
+// says that somebody edited may be about any key.
+func (m *manifest) owns(keyName string) bool { return strings.HasPrefix(keyName, m.prefix()) }
+
 // openManifest opens and locks the manifest of a class, and reads it. It need
 // not have a first line yet: then class is zero.
 func openManifest(path string) (*manifest, error) {
@@ -158,8 +165,8 @@ func (m *manifest) take(line manifestLine) error {
 		if line.Person == "" || line.KeyName == "" || line.File == "" || filepath.Base(line.File) != line.File {
 			return errors.New("an attempt has a person, a name and a file in this folder")
 		}
-		if (line.State == keyLive || line.State == keyRevoked) && line.Hash == "" {
-			return errors.New("the key has no hash")
+		if (line.State == keyLive || line.State == keyRevoked) && !wholeHash.MatchString(line.Hash) {
+			return errors.New("the key has no hash, which is 64 hex digits")
 		}
 		attempt := m.byName[line.KeyName]
 		if attempt == nil {
@@ -222,11 +229,11 @@ func (m *manifest) in(state manifestState) []manifestLine {
 	return found
 }
 
-// named returns the attempt that used this name for its key.
+// named returns the attempt that used this name of the class for its key.
 func (m *manifest) named(keyName string) (manifestLine, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if attempt := m.byName[keyName]; attempt != nil {
+	if attempt := m.byName[keyName]; attempt != nil && m.owns(keyName) {
 		return *attempt, true
 	}
 	return manifestLine{}, false

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"latchkey/internal/openrouter"
 )
@@ -55,7 +54,9 @@ file is deleted. More people can be added to FILE.csv; --limit, --reset and
 --expires stay what they were. A file may be moved to where it is needed: the
 manifest remembers whose key was made.
 
---revoke MANIFEST deletes all keys of a class; that can be interrupted as well.`,
+--revoke MANIFEST deletes all keys of a class; that can be interrupted as well. It
+reads each key before, and touches none whose name is not of that class, whatever
+hash the manifest has: such a key is named and counted as failed.`,
 		Example: `  latchkey provision class.csv --limit 2 --reset weekly --expires 2027-02-01 --out keys/
   latchkey provision class.csv --limit 2 --out keys/ --dry-run
   latchkey provision --revoke keys/manifest.jsonl`,
@@ -118,10 +119,11 @@ type class struct {
 	open    map[string]time.Time // when an attempt that was not answered could have been sent last
 	made    int                  // keys, by this run
 	orphans int                  // keys that nobody had, deleted by this run
+	refused map[string]error     // attempts, by the name of their key, whose hash is another key's
 }
 
 func (a *app) newClass(ctx context.Context, m *manifest, options classOptions, total int) (*class, error) {
-	c := &class{manifest: m, options: options, now: a.now, progress: a.newProgress(total), open: map[string]time.Time{}}
+	c := &class{manifest: m, options: options, now: a.now, progress: a.newProgress(total), open: map[string]time.Time{}, refused: map[string]error{}}
 	c.patience = &patience{ctx: ctx, tries: classTries, longest: classPatience, notice: c.progress.say}
 	// An interruption ends waiting, and what was not begun. A call that is under
 	// way is waited for: it may be making a key.
@@ -148,7 +150,7 @@ type classResult struct {
 func (a *app) showClass(results []classResult) error {
 	rows := make([][]string, len(results))
 	for i, r := range results {
-		rows[i] = []string{a.cell(r.Person), r.State, a.hashCell(r.Hash), a.cell(r.File)}
+		rows[i] = []string{r.Person, r.State, a.hashCell(r.Hash), r.File}
 	}
 	return a.show(results, []string{"person", "state", "hash", "file"}, rows)
 }
@@ -160,7 +162,7 @@ func (a *app) provisionClass(ctx context.Context, path string, key openrouter.Ne
 	}
 	people, identity, err := readPeople(file)
 	if err = errors.Join(err, file.Close()); err != nil {
-		return exit{exitUsage, fmt.Errorf("%s: nothing was done:\n%w", path, err)}
+		return exit{exitUsage, errors.Join(fmt.Errorf("%s: nothing was done:", path), err)}
 	}
 
 	var m *manifest
@@ -181,7 +183,7 @@ func (a *app) provisionClass(ctx context.Context, path string, key openrouter.Ne
 		if attempt, ok := m.of(p.ID); ok && attempt.State == keyLive {
 			had[p.ID] = true
 			if err := m.checkFile(attempt); err != nil {
-				a.notice(fmt.Sprintf("%v; %s has a key, and gets no other", err, printable(p.ID)))
+				a.notice(fmt.Sprintf("%v; %s has a key, and gets no other", err, p.ID))
 			}
 		}
 	}
@@ -235,7 +237,7 @@ func (a *app) provisionClass(ctx context.Context, path string, key openrouter.Ne
 	}
 	a.notice(sum)
 	if err != nil {
-		err = accountError(fmt.Errorf("%w\nThe class is not done: run the same command again to go on", err))
+		err = errors.Join(accountError(err), errors.New("The class is not done: run the same command again to go on"))
 	}
 	return errors.Join(a.showClass(results), err)
 }
@@ -359,10 +361,10 @@ func (c *class) makeKey(p person) error {
 	}
 	// Two names can be one file, where the system does not tell them apart.
 	if _, err := os.Lstat(filepath.Join(c.manifest.folder(), p.File)); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is a file already where the key of %s was to be put: %s (%v)", printable(p.ID), p.File, err)
+		return fmt.Errorf("there is a file already where the key of %s was to be put: %s (%v)", p.ID, p.File, err)
 	}
 	line := manifestLine{Person: p.ID, Name: p.Name, Email: p.Email, File: p.File,
-		KeyName: "latchkey-class:" + c.manifest.class.Class + ":" + strings.TrimSuffix(p.File, ".key") + ":" + randomID(8)}
+		KeyName: c.manifest.prefix() + strings.TrimSuffix(p.File, ".key") + ":" + randomID(8)}
 	// Dying after this: the next run looks for a key with this name.
 	if err := c.become(line, keyAsked); err != nil {
 		return err
@@ -487,7 +489,7 @@ func (c *class) lookForOrphans(last bool) error {
 		// The list can miss a key that was made just now.
 		_, err := c.account.Record(attempt.Hash)
 		if openrouter.IsGone(err) {
-			c.progress.say(fmt.Sprintf("the key of %s (%s) is gone from OpenRouter; another can be made with `latchkey keys create`", printable(attempt.Person), short(attempt.Hash)))
+			c.progress.say(fmt.Sprintf("the key of %s (%s) is gone from OpenRouter; another can be made with `latchkey keys create`", attempt.Person, short(attempt.Hash)))
 		} else if err != nil {
 			return err
 		}
@@ -586,9 +588,21 @@ func (a *app) revokeClass(cmd *cobra.Command, path string, options classOptions,
 	err = c.revoke(ctx)
 	c.progress.end()
 	if err != nil {
-		err = accountError(fmt.Errorf("%w\nNot all keys are deleted: run the same command again to go on", err))
+		err = errors.Join(accountError(err), errors.New("Not all keys are deleted: run the same command again to go on"))
 	}
-	return errors.Join(a.showClass(append(m.results(m.in(keyRevoked), "deleted"), m.results(m.in(keyLive), "still there")...)), err)
+	var refused []error
+	results := m.results(m.in(keyRevoked), "deleted")
+	for _, attempt := range m.in(keyLive) {
+		state := "still there"
+		if why := c.refused[attempt.KeyName]; why != nil {
+			state, refused = "refused", append(refused, why)
+		}
+		results = append(results, m.results([]manifestLine{attempt}, state)...)
+	}
+	if len(refused) > 0 {
+		refused = append(refused, fmt.Errorf("refused: %d of the keys in %s", len(refused), path))
+	}
+	return errors.Join(a.showClass(results), err, errors.Join(refused...))
 }
 
 func (m *manifest) results(attempts []manifestLine, state string) []classResult {
@@ -614,10 +628,21 @@ func (c *class) revoke(ctx context.Context) error {
 		if err := c.patience.hold(); err != nil {
 			return err
 		}
-		// Dying after this: the next run deletes it again, and is told that it
-		// is gone, which is as good.
-		if err := c.account.Delete(attempt.Hash); err != nil {
+		key, err := c.account.Record(attempt.Hash)
+		switch {
+		case openrouter.IsGone(err): // as good as deleted
+		case err != nil:
 			return err
+		case key.Name != attempt.KeyName || !c.manifest.owns(key.Name):
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.refused[attempt.KeyName] = fmt.Errorf("%s: the key %s is named %q, not %q: it is not this person's, and is left alone", attempt.Person, short(key.Hash), key.Name, attempt.KeyName)
+			return nil
+		default:
+			// Dying after this: the next run is told that it is gone.
+			if err := c.account.Delete(attempt.Hash); err != nil {
+				return err
+			}
 		}
 		c.progress.add(1)
 		return c.become(attempt, keyRevoked)
@@ -639,8 +664,7 @@ type progress struct {
 }
 
 func (a *app) newProgress(total int) *progress {
-	file, ok := a.err.(*os.File)
-	return &progress{app: a, bar: ok && term.IsTerminal(int(file.Fd())) && total > 0, total: total}
+	return &progress{app: a, bar: isTerminal(a.err) && total > 0, total: total}
 }
 
 const clearLine = "\r\x1b[K"

@@ -504,6 +504,57 @@ func TestAnInterruptionLosesNothing(t *testing.T) {
 	}
 }
 
+func TestRevokeTouchesOnlyKeysOfTheManifest(t *testing.T) {
+	for name, c := range map[string]struct {
+		other string   // the name of a key that is not this person's
+		edits []string // OWN and OTHER are the hashes of both keys, NAME is the name of the person's
+		code  int
+		said  string
+		live  int // keys, after it
+	}{
+		"the hash of another key":              {"latchkey:u_42:op", []string{"OWN", "OTHER"}, exitFailed, `is named "latchkey:u_42:op"`, 1},
+		"the hash of another key of the class": {"CLASS:other:0123", []string{"OWN", "OTHER"}, exitFailed, `:other:0123", not`, 1},
+		"hash and name of another key":         {"latchkey:u_42:op", []string{"OWN", "OTHER", "NAME", "latchkey:u_42:op"}, exitFailed, `is named "latchkey:u_42:op"`, 2},
+		"the name of another key, not answered": {"latchkey:u_42:op",
+			[]string{`"live"`, `"asked"`, `"hash":"OWN",`, "", "NAME", "latchkey:u_42:op"}, exitOK, "", 2},
+		"a hash that is gone": {"latchkey:u_42:op", []string{"OWN", fakeHash("00")}, exitOK, "", 1},
+		"a hash that is none": {"latchkey:u_42:op", []string{"OWN", "../credits"}, exitFailed, "64 hex digits", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newAccount(t, nil)
+			file, out := aClass(t, 1)
+			f.run(0, "provision", file, "--limit", "2", "--out", out)
+			own := f.Keys()[0]
+			class := strings.Join(strings.Split(own.Name, ":")[:2], ":")
+			f.runWithKeys(0, "keys", "create", strings.Replace(c.other, "CLASS", class, 1), "--limit", "1")
+			other := f.Keys()[1]
+
+			path := filepath.Join(out, manifestName)
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, edit := range c.edits {
+				c.edits[i] = strings.NewReplacer("OWN", own.Hash, "OTHER", other.Hash, "NAME", own.Name).Replace(edit)
+			}
+			edited := strings.NewReplacer(c.edits...).Replace(string(text))
+			if err := errors.Join(os.WriteFile(path, []byte(edited), 0o600), os.Remove(filepath.Join(out, "p0@example.org.key"))); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // it can be run again
+				p := f.run(c.code, "provision", "--revoke", path, "--yes", "--settle", "10ms")
+				if !strings.Contains(p.stderr, c.said) || strings.Contains(p.stderr, "refused: 1 of the keys in") != strings.Contains(p.stderr, "is named") {
+					t.Error(p)
+				}
+			}
+			live := f.Live()
+			if len(live) != c.live || !slices.ContainsFunc(live, func(key openroutertest.Key) bool { return key.Hash == other.Hash }) {
+				t.Errorf("live: %+v", live)
+			}
+		})
+	}
+}
+
 func TestKeysThatAreGoneAreTold(t *testing.T) {
 	f := newAccount(t, nil)
 	file, out := aClass(t, 2)

@@ -1,24 +1,149 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 )
 
-func TestReconcileAsksForWhatIsMeant(t *testing.T) {
-	f := newFakeAdmin(t)
-	f.run(t, "reconcile", "--dry-run").want(t, exitOK)
-	f.run(t, "reconcile").want(t, exitOK)
-	want := []string{`POST /api/admin/reconcile {"dry_run":true}`, `POST /api/admin/reconcile {"dry_run":false}`}
-	if got := f.asked(); !slices.Equal(got, want) {
-		t.Errorf("asked %q", got)
+// The requests of reconcile.
+const (
+	looked        = `POST /api/admin/reconcile {"dry_run":true,"force":false}`
+	deleted       = `POST /api/admin/reconcile {"dry_run":false,"force":false}`
+	lookedForced  = `POST /api/admin/reconcile {"dry_run":true,"force":true}`
+	deletedForced = `POST /api/admin/reconcile {"dry_run":false,"force":true}`
+)
+
+func TestReconcileLooksBeforeItDeletes(t *testing.T) {
+	for line, c := range map[string]struct {
+		code  int
+		asked []string
+	}{
+		"reconcile --dry-run":         {exitOK, []string{looked}},
+		"reconcile --dry-run --yes":   {exitOK, []string{looked}},
+		"reconcile --yes":             {exitOK, []string{looked, deleted}},
+		"reconcile --yes --json":      {exitOK, []string{looked, deleted}},
+		"reconcile --yes --force":     {exitOK, []string{lookedForced, deletedForced}},
+		"reconcile --dry-run --force": {exitOK, []string{lookedForced}},
+		// Nobody is there to be asked.
+		"reconcile":         {exitUsage, []string{looked}},
+		"reconcile --json":  {exitUsage, []string{looked}},
+		"reconcile --csv":   {exitUsage, []string{looked}},
+		"reconcile --force": {exitUsage, []string{lookedForced}},
+	} {
+		f := newFakeAdmin(t)
+		p := f.run(t, strings.Fields(line)...).want(t, c.code)
+		if got := f.asked(); !slices.Equal(got, c.asked) {
+			t.Errorf("%s: asked %q", line, got)
+		}
+		if c.code == exitUsage && (p.out != "" || !strings.Contains(p.stderr, "ours: 104, of no record: 2") || !strings.Contains(p.stderr, "dead0002  latchkey:клас/Ada 1:op2") || !strings.Contains(p.stderr, "--yes")) {
+			t.Errorf("%s: %v", line, p)
+		}
 	}
 }
 
 func TestReconcileWithoutOrphans(t *testing.T) {
 	f := newFakeAdmin(t)
-	f.run(t, "reconcile").want(t, exitOK)
+	f.orphans = []adminOrphan{}
 	golden(t, "reconcile-none", f.run(t, "reconcile").want(t, exitOK).out)
 	golden(t, "reconcile-none-json", f.run(t, "reconcile", "--json").want(t, exitOK).out)
 	golden(t, "reconcile-none-csv", f.run(t, "reconcile", "--csv").want(t, exitOK).out)
+	if got := f.asked(); !slices.Equal(got, []string{looked, looked, looked}) {
+		t.Errorf("asked %q", got)
+	}
+}
+
+// manyOrphans are so many that they are suspicious.
+func manyOrphans() (many []adminOrphan) {
+	for i := range 11 {
+		many = append(many, adminOrphan{fakeHash(fmt.Sprintf("beef%04d", i)), fmt.Sprintf("latchkey:u_%d:op", i), "2026-11-21T10:00:00Z"})
+	}
+	return many
+}
+
+func TestSuspiciouslyManyOrphansAreLeftAlone(t *testing.T) {
+	for _, flags := range []string{"", " --yes", " --dry-run", " --json", " --yes --json", " --yes --csv"} {
+		f := newFakeAdmin(t)
+		f.orphans = manyOrphans()
+		p := f.run(t, strings.Fields("reconcile"+flags)...).want(t, exitFailed)
+		if got := f.asked(); !slices.Equal(got, []string{looked}) {
+			t.Errorf("%s: asked %q", flags, got)
+		}
+		for _, want := range []string{"suspicious: 11 of 104", "fresh clone", "KEY_NAME_PREFIX", "--force"} {
+			if !strings.Contains(p.stderr, want) {
+				t.Errorf("%s: no %q in %v", flags, want, p)
+			}
+		}
+		if strings.Contains(flags, "--json") && !strings.Contains(p.out, `"suspicious": true`) || strings.Count(p.out, "beef") != 11 {
+			t.Errorf("%s: %v", flags, p)
+		}
+	}
+	f := newFakeAdmin(t)
+	f.orphans = manyOrphans()
+	p := f.run(t, "reconcile", "--yes", "--force").want(t, exitOK)
+	if !strings.Contains(p.out, "deleted: 11") || len(f.orphans) != 0 {
+		t.Error(p)
+	}
+}
+
+// More may come between the look and the deletion: the server is asked without
+// force, and has the last word.
+func TestOrphansThatBecomeSuspiciousAreLeftAlone(t *testing.T) {
+	f := newFakeAdmin(t)
+	f.answerWith(func(http.ResponseWriter) bool {
+		if len(f.calls) == 2 {
+			f.orphans = manyOrphans()
+		}
+		return false
+	})
+	if p := f.run(t, "reconcile", "--yes").want(t, exitFailed); !strings.Contains(p.stderr, "suspicious") || len(f.orphans) != 11 {
+		t.Error(p)
+	}
+}
+
+func TestWhatFailedMakesReconcileFail(t *testing.T) {
+	for _, form := range []string{"", "--json", "--csv"} {
+		f := newFakeAdmin(t)
+		f.stuck = 1
+		p := f.run(t, strings.Fields("reconcile --yes "+form)...).want(t, exitFailed)
+		if !strings.Contains(p.stderr, "1 failed") || form == "" && !strings.Contains(p.out, "deleted: 1, failed: 1") || form == "--json" && !strings.Contains(p.out, `"failed": 1`) {
+			t.Error(p)
+		}
+	}
+}
+
+func TestJSONHasAllThatTheServerSent(t *testing.T) {
+	f := newFakeAdmin(t)
+	const report = `{"dry_run":true,"examined":1,"ours":1,"orphans":[{"hash":"h","name":"<n>","created_at":"c","new":{"a":[1.50]}}],"deleted":0,"failed":0,"news":12345678901234567890}`
+	const state = `{"record":{"user_id":"u_42","new":1},"pending":{"assign":"aa","new":2},"background":[{"settle":"bb","live":true,"limit":1,"left":0.25,"new":3},{"new":4}],"d1":{"new":5},"alarm":null,"new":6}`
+	for line, answer := range map[string]string{
+		"reconcile --dry-run": report, "users show u_42": state, "users set u_42 --total 1": state,
+		"users list": `[{"user_id":"u_42","new":1}]`, "users ledger u_42": `[{"seq":1,"new":1}]`, "users suspend u_42": "[" + state + "]",
+	} {
+		f.answerWith(func(w http.ResponseWriter) bool {
+			text := answer
+			switch line {
+			case "users list":
+				text = `{"users":` + answer + `}`
+			case "users ledger u_42":
+				text = `{"entries":` + answer + `}`
+			case "users suspend u_42":
+				text = state
+			}
+			fmt.Fprint(w, text)
+			return true
+		})
+		p := f.run(t, append(strings.Fields(line), "--json")...).want(t, exitOK)
+		var compact strings.Builder
+		for l := range strings.Lines(p.out) {
+			compact.WriteString(strings.Replace(strings.TrimSpace(l), `": `, `":`, 1))
+		}
+		if compact.String() != answer || !json.Valid([]byte(p.out)) {
+			t.Errorf("%s: got %s\nwant %s", line, &compact, answer)
+		}
+		f.run(t, strings.Fields(line)...).want(t, exitOK)
+	}
 }

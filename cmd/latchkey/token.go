@@ -87,8 +87,7 @@ func signToken(secret seal.Secret, who auth.Identity, issuer, audience string, n
 // showToken prints just the token, unless more is asked for.
 func (a *app) showToken(token, user string, expires time.Time) error {
 	if !a.asJSON && !a.asCSV {
-		_, err := fmt.Fprintln(a.out, token)
-		return err
+		return a.print(token, false)
 	}
 	until := expires.UTC().Format(time.RFC3339)
 	data := struct {

@@ -1,17 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"latchkey/internal/account"
 )
@@ -118,7 +113,7 @@ what was left on the present key when it was last read (ON KEY).`,
 }
 
 func (a *app) list(ctx context.Context, api adminClient, q string, limit int, all bool) error {
-	users := []adminUser{}
+	users, seen := []sent[adminUser]{}, map[string]bool{}
 	cursor := ""
 	for {
 		page, next, err := api.users(ctx, q, cursor, limit)
@@ -126,17 +121,22 @@ func (a *app) list(ctx context.Context, api adminClient, q string, limit int, al
 			return withoutAdminAPI(err)
 		}
 		users = append(users, page...)
-		if next == cursor && next != "" {
-			return errors.New("the pages of the list go round in circles")
-		}
 		if cursor = next; cursor == "" || !all {
 			break
 		}
+		// Whatever the cursors are, a walk with nobody new on a page has no end.
+		before := len(seen)
+		for _, user := range page {
+			seen[user.known.UserID] = true
+		}
+		if len(seen) == before {
+			return errors.New("the pages of the list do not get further: there is nobody new on one, and yet a next one")
+		}
 	}
 	if cursor != "" {
-		fmt.Fprintln(a.err, "There are more: --all lists every one.")
+		a.say("There are more: --all lists every one.")
 	}
-	return a.showUsers(users, users)
+	return a.showUsers(users, known(users))
 }
 
 // withoutAdminAPI says what it means that something without an id is not found.
@@ -151,33 +151,40 @@ func withoutAdminAPI(err error) error {
 func (a *app) showUsers(data any, users []adminUser) error {
 	if a.asCSV {
 		header := []string{
-			"user_id", "user_name", "email", "hash", "total_limit", "remaining_limit", "usage_limit", "seq", "created_at", "updated_at", "suspended",
+			"user_id", "user_name", "email", "hash", "total_limit", "remaining_limit", "usage_limit", "seq", "created_at", "updated_at", "suspended", "damaged",
 		}
 		var rows [][]string
 		for _, u := range users {
 			rows = append(rows, []string{
 				u.UserID, u.UserName, u.Email, u.Hash, u.TotalLimit.String(), u.RemainingLimit.String(), u.UsageLimit.String(),
-				strconv.FormatInt(u.Seq, 10), u.CreatedAt, u.UpdatedAt, strconv.FormatBool(u.Suspended),
+				strconv.FormatInt(u.Seq, 10), u.CreatedAt, u.UpdatedAt, strconv.FormatBool(u.Suspended), u.Damaged,
 			})
 		}
 		return a.show(data, header, rows)
 	}
 	var rows [][]string
 	for _, u := range users {
-		rows = append(rows, []string{
-			printable(u.UserID), printable(u.UserName), printable(u.Email), u.TotalLimit.String(), u.RemainingLimit.String(), u.UsageLimit.String(),
-			printable(u.UpdatedAt), a.standing(u.Suspended),
-		})
+		total, remaining, onKey := u.TotalLimit.String(), u.RemainingLimit.String(), u.UsageLimit.String()
+		if u.Damaged != "" {
+			total, remaining, onKey = "-", "-", "-" // nobody knows
+		}
+		rows = append(rows, []string{u.UserID, u.UserName, u.Email, total, remaining, onKey, u.UpdatedAt, u.standing()})
 	}
-	return a.show(data, []string{"id", "name", "email", "total", "remaining", "on key", "updated", "state"}, rows)
+	return a.showAlarming(data, []string{"id", "name", "email", "total", "remaining", "on key", "updated", "state"}, rows,
+		func(row []string) bool { return row[len(row)-1] != active })
 }
 
-// standing is whether a user is suspended, for people.
-func (a *app) standing(suspended bool) string {
-	if suspended {
-		return a.paint(red, "suspended")
+const active = "active"
+
+// standing is how a user stands, for people.
+func (u adminUser) standing() string {
+	switch {
+	case u.Damaged != "":
+		return "damaged: " + u.Damaged
+	case u.Suspended:
+		return "suspended"
 	}
-	return "active"
+	return active
 }
 
 func (a *app) usersShowCommand() *cobra.Command {
@@ -188,7 +195,9 @@ func (a *app) usersShowCommand() *cobra.Command {
 be tried again, how far D1 is behind, and when the object's alarm rings.
 
 The key is shortened; it is shown in full nowhere. Asking writes the same state
-to the log, as one line: see it with wrangler tail.`,
+to the log, as one line: see it with wrangler tail.
+
+Where the state is damaged, it shows why. users erase still works then.`,
 		Example: `  latchkey users show u_42
   latchkey users show u_42 --json | jq .record.remaining_limit`,
 		Args: ids(false), ValidArgsFunction: cobra.NoFileCompletions,
@@ -207,25 +216,31 @@ to the log, as one line: see it with wrangler tail.`,
 }
 
 // showState prints all about one user, a field a line.
-func (a *app) showState(state adminState) error {
-	r := state.Record
+func (a *app) showState(answer sent[adminState]) error {
+	state, r := answer.known, answer.known.Record
 	rows := [][]string{
-		{"user_id", a.cell(r.UserID)}, {"user_name", a.cell(r.UserName)}, {"email", a.cell(r.Email)}, {"state", a.standing(r.Suspended)},
-		{"key", a.cell(r.Key)}, {"hash", a.cell(r.Hash)},
+		{"user_id", r.UserID}, {"user_name", r.UserName}, {"email", r.Email}, {"state", r.standing()},
+		{"key", r.Key}, {"hash", r.Hash},
 		{"total_limit", r.TotalLimit.String()}, {"remaining_limit", r.RemainingLimit.String()}, {"usage_limit", r.UsageLimit.String()},
-		{"seq", strconv.FormatInt(r.Seq, 10)}, {"created_at", a.cell(r.CreatedAt)}, {"updated_at", a.cell(r.UpdatedAt)},
+		{"seq", strconv.FormatInt(r.Seq, 10)}, {"created_at", r.CreatedAt}, {"updated_at", r.UpdatedAt},
+	}
+	if r.Damaged != "" {
+		rows = [][]string{{"user_id", r.UserID}, {"state", r.standing()}}
+		a.say("What is stored of this user cannot be read: latchkey users erase still works.")
 	}
 	if state.Pending != nil {
-		rows = append(rows, []string{"pending", a.cell(state.Pending.full())})
+		rows = append(rows, []string{"pending", state.Pending.full()})
 	}
 	for _, job := range state.Background {
-		rows = append(rows, []string{"background", a.cell(job.full())})
+		rows = append(rows, []string{"background", job.full()})
 	}
-	rows = append(rows, []string{"d1", a.cell(state.D1.String())})
+	if r.Damaged == "" {
+		rows = append(rows, []string{"d1", state.D1.String()})
+	}
 	if state.Alarm != nil {
-		rows = append(rows, []string{"alarm", a.cell(*state.Alarm)})
+		rows = append(rows, []string{"alarm", *state.Alarm})
 	}
-	return a.show(state, []string{"field", "value"}, rows)
+	return a.showAlarming(answer, []string{"field", "value"}, rows, func(row []string) bool { return row[0] == "state" && row[1] != active })
 }
 
 // String says what the work is.
@@ -239,13 +254,25 @@ func (j adminJob) String() string {
 		return "find and delete the key of op " + j.Orphan
 	case j.Settle != "":
 		return "settle key " + short(j.Settle)
+	case j.Assign != "":
+		return "assign key " + short(j.Assign) + " to the guardrail"
 	}
 	return "something that this program does not know"
 }
 
 // full also says how it stands.
 func (j adminJob) full() string {
-	return fmt.Sprintf("%s, since %s%s", j, j.Since, tried(j.Tries, j.Due))
+	text := j.String()
+	if j.Live {
+		text += ", still live"
+	}
+	if j.Limit != nil {
+		text += fmt.Sprintf(", limit %s", j.Limit)
+	}
+	if j.Left != nil {
+		text += fmt.Sprintf(", left %s", j.Left)
+	}
+	return fmt.Sprintf("%s, since %s%s", text, j.Since, tried(j.Tries, j.Due))
 }
 
 // tried says how often something was tried in vain, and when it is tried next.
@@ -295,15 +322,15 @@ stays, without name and email.`,
 	}
 }
 
-func (a *app) showLedger(entries []adminEntry) error {
+func (a *app) showLedger(entries []sent[adminEntry]) error {
 	header := []string{"seq", "at", "kind", "credits", "remaining", "key"}
 	if a.asCSV {
 		header = []string{"seq", "at", "kind", "credits", "remaining_limit", "hash"}
 	}
 	var rows [][]string
-	for _, e := range entries {
+	for _, e := range known(entries) {
 		rows = append(rows, []string{
-			strconv.FormatInt(e.Seq, 10), a.cell(e.At), a.cell(e.Kind), e.Credits.String(), e.RemainingLimit.String(), a.cell(a.hashCell(e.Hash)),
+			strconv.FormatInt(e.Seq, 10), e.At, e.Kind, e.Credits.String(), e.RemainingLimit.String(), a.hashCell(e.Hash),
 		})
 	}
 	return a.show(entries, header, rows)
@@ -333,11 +360,11 @@ what is left of the quota.` + untilOneFails
 		if err != nil {
 			return err
 		}
-		states, users := []adminState{}, []adminUser{}
+		states, users := []sent[adminState]{}, []adminUser{}
 		failed := each(args, func(id string) error {
 			state, err := api.change(command.Context(), id, adminChange{Suspended: &suspended})
 			if err == nil {
-				states, users = append(states, state), append(users, state.Record.adminUser)
+				states, users = append(states, state), append(users, state.known.Record.adminUser)
 			}
 			return err
 		})
@@ -455,11 +482,11 @@ On a terminal it asks first; elsewhere it wants --yes.` + untilOneFails,
 				return err
 			}
 			if !yes {
-				in, ok := command.InOrStdin().(*os.File)
-				if !ok || !term.IsTerminal(int(in.Fd())) {
-					return exit{exitUsage, errors.New("erasing cannot be taken back: confirm it with --yes")}
+				question := "Erase this user for good?"
+				if len(args) > 1 {
+					question = fmt.Sprintf("Erase these %d users for good?", len(args))
 				}
-				if err := confirmErasure(command.Context(), in, a.err, args); err != nil {
+				if err := a.confirm(command, question, args...); err != nil {
 					return err
 				}
 			}
@@ -474,7 +501,7 @@ On a terminal it asks first; elsewhere it wants --yes.` + untilOneFails,
 					e.Status = "erased"
 				}
 				erasures = append(erasures, e)
-				rows = append(rows, []string{a.cell(id), e.Status})
+				rows = append(rows, []string{id, e.Status})
 				return nil
 			})
 			if failed != nil && len(erasures) == 0 {
@@ -489,29 +516,4 @@ On a terminal it asks first; elsewhere it wants --yes.` + untilOneFails,
 	}
 	command.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return command
-}
-
-// confirmErasure asks whether it is meant. Only the word yes will do.
-func confirmErasure(ctx context.Context, in io.Reader, out io.Writer, ids []string) error {
-	for _, id := range ids {
-		fmt.Fprintln(out, " ", printable(id))
-	}
-	whom := "this user"
-	if len(ids) > 1 {
-		whom = fmt.Sprintf("these %d users", len(ids))
-	}
-	fmt.Fprintf(out, "Erase %s for good? Type yes: ", whom)
-	answer := make(chan string, 1)
-	go func() { // reading does not heed Ctrl-C
-		line, _ := bufio.NewReader(in).ReadString('\n')
-		answer <- line
-	}()
-	select {
-	case <-ctx.Done():
-	case line := <-answer:
-		if strings.TrimSpace(line) == "yes" {
-			return nil
-		}
-	}
-	return errors.New("nothing was erased")
 }

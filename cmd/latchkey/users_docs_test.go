@@ -20,6 +20,7 @@ func TestDocumentedOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newFakeAdmin(t)
+	f.damage("u_9", "the stored record is no JSON")
 	ran := map[string]bool{}
 	now := shownCommand.ReplaceAllStringFunc(string(text), func(block string) string {
 		line := shownCommand.FindStringSubmatch(block)[1]
@@ -47,7 +48,7 @@ func TestDocumentedOutput(t *testing.T) {
 	} else if now != string(text) {
 		t.Errorf("%s differs from what is printed: run with -update and look at the difference", documented)
 	}
-	for _, command := range []string{"users list", "users show", "users ledger", "users suspend", "users resume", "users set", "users erase", "users watch", "reconcile --dry-run", "reconcile", "token --user"} {
+	for _, command := range []string{"users list", "users show", "users ledger", "users suspend", "users resume", "users set", "users erase", "users watch", "users sync", "reconcile --dry-run", "reconcile", "reconcile --yes", "token --user"} {
 		if !ran[command] {
 			t.Errorf("%s is not documented", command)
 		}

@@ -2,18 +2,23 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 
 	"github.com/spf13/cobra"
 
-	"latchkey/internal/office"
 	"latchkey/internal/openrouter"
 )
 
+// keyPrefix is what KEY_NAME_PREFIX can be.
+var keyPrefix = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+
 func (a *app) usersSyncCommand() *cobra.Command {
 	var fromKeys bool
+	var prefix string
 	command := &cobra.Command{
 		Use:   "sync [ID...]",
 		Short: "Have users written to D1 anew, where it lost them",
@@ -21,9 +26,14 @@ func (a *app) usersSyncCommand() *cobra.Command {
 objects hold all of it; they write in the background, within moments.
 
 Nobody can list the objects. --from-keys finds the users in the names of the
-keys at OpenRouter, which needs OPENROUTER_PROVISIONING_API_KEY too: that is
-everybody who has a key. Give the ids of the others, who are suspended or whose
-quota is spent, if you know them; they are also written with their next change.` + untilOneFails,
+keys at OpenRouter, which needs OPENROUTER_MANAGEMENT_KEY too: that is everybody
+who has a key. --prefix has to be what KEY_NAME_PREFIX is set to. Give the ids
+of the others, who are suspended or whose quota is spent, if you know them; they
+are also written with their next change.
+
+An id that no URL can name or that the latchkey refuses does not stop the
+others; a refused token or no answer at all does. The command fails then, and
+says how many were left out. Doing it again does no harm.`,
 		Example: `  latchkey users sync --from-keys
   xargs -d '\n' latchkey users sync -- < ids.txt`,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -34,40 +44,61 @@ quota is spent, if you know them; they are also written with their next change.`
 			return ids(true)(command, args)
 		},
 		RunE: func(command *cobra.Command, args []string) error {
+			if !keyPrefix.MatchString(prefix) {
+				return exit{exitUsage, fmt.Errorf("--prefix %q is no KEY_NAME_PREFIX: it has up to 32 of a-z, 0-9 and -", prefix)}
+			}
 			api, err := a.admin()
 			if err != nil {
 				return err
 			}
 			if fromKeys {
-				if args, err = a.keyOwners(command.Context()); err != nil {
+				if args, err = a.keyOwners(command.Context(), prefix); err != nil {
 					return err
 				}
 			}
-			synced := 0
-			failed := each(args, func(id string) error {
-				_, err := api.call(command.Context(), http.MethodPost, userPath(id)+"/sync", nil, nil)
-				if err == nil {
-					synced++
-				}
-				return about(id, err)
-			})
-			fmt.Fprintf(a.err, "%d of %d users are being written to D1.\n", synced, len(args))
-			return failed
+			return a.sync(command.Context(), api, args)
 		},
 	}
 	command.Flags().BoolVar(&fromKeys, "from-keys", false, "everybody who has a key at OpenRouter")
+	command.Flags().StringVar(&prefix, "prefix", "latchkey", "with --from-keys: what the names of the keys begin with (KEY_NAME_PREFIX)")
 	return command
 }
 
+// sync has users written to D1, and leaves out those for whom that fails.
+func (a *app) sync(ctx context.Context, api adminClient, ids []string) error {
+	synced := 0
+	var failed []error
+	for _, id := range ids {
+		if err := checkID(id); err != nil {
+			failed = append(failed, errors.New(err.Error())) // a key's name, and no wrong usage
+			continue
+		}
+		status, err := api.call(ctx, http.MethodPost, userPath(id)+"/sync", nil, nil)
+		if err == nil {
+			synced++
+			continue
+		}
+		failed = append(failed, about(id, err))
+		if status < 400 || exitCode(err) == exitRefused {
+			break // the others would fare no better
+		}
+	}
+	a.say("%d of %d users are being written to D1.", synced, len(ids))
+	if len(failed) > 0 {
+		failed = append(failed, fmt.Errorf("left out: %d of %d users", len(ids)-synced, len(ids)))
+	}
+	return errors.Join(failed...)
+}
+
 // keyOwners returns the users whose keys OpenRouter lists.
-func (a *app) keyOwners(ctx context.Context) ([]string, error) {
+func (a *app) keyOwners(ctx context.Context, prefix string) ([]string, error) {
 	account, err := a.account(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var owners []string
 	err = account.EachRecord(true, func(key openrouter.KeyRecord) error {
-		if owner, ours := office.Owner(key.Name); ours {
+		if owner, _, ours := parseKeyName(prefix, key.Name); ours {
 			owners = append(owners, owner)
 		}
 		return nil

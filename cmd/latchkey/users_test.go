@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,14 +32,52 @@ func TestListPagesOn(t *testing.T) {
 	}
 }
 
-func TestPagesThatGoRoundInCirclesEnd(t *testing.T) {
+// Whatever the server does, a walk ends: n is the number of the page.
+func TestAWalkThatDoesNotGetFurtherEnds(t *testing.T) {
+	ada := []any{map[string]any{"user_id": "u_42"}}
+	for name, page := range map[string]func(n int) map[string]any{
+		"the same cursor again": func(int) map[string]any { return map[string]any{"users": ada, "next_cursor": "x"} },
+		"two cursors in turn":   func(n int) map[string]any { return map[string]any{"users": ada, "next_cursor": strconv.Itoa(n % 2)} },
+		"ever new cursors":      func(n int) map[string]any { return map[string]any{"users": ada, "next_cursor": strconv.Itoa(n)} },
+		"nobody on a page":      func(n int) map[string]any { return map[string]any{"users": []any{}, "next_cursor": strconv.Itoa(n)} },
+	} {
+		walk(t, name, page, "users", "list", "--all")
+	}
+	entries := func(seqs ...int) []any {
+		var list []any
+		for _, seq := range seqs {
+			list = append(list, map[string]any{"seq": seq})
+		}
+		return list
+	}
+	for name, page := range map[string]func(n int) map[string]any{
+		"the same page again":   func(int) map[string]any { return map[string]any{"entries": entries(1, 2), "next_after": 2} },
+		"two pages in turn":     func(n int) map[string]any { return map[string]any{"entries": entries(1 + n%2), "next_after": 1 + n%2} },
+		"pages going backwards": func(n int) map[string]any { return map[string]any{"entries": entries(100 - n), "next_after": 100 - n} },
+		"pages that overlap":    func(n int) map[string]any { return map[string]any{"entries": entries(n, n+1), "next_after": n + 1} },
+		"a page out of order":   func(int) map[string]any { return map[string]any{"entries": entries(2, 1)} },
+		"a seq of 0":            func(int) map[string]any { return map[string]any{"entries": entries(0)} },
+		"nothing on a page":     func(n int) map[string]any { return map[string]any{"entries": []any{}, "next_after": n} },
+		"no list at all":        func(n int) map[string]any { return map[string]any{"next_after": n} },
+	} {
+		walk(t, name, page, "users", "ledger", "u_42")
+	}
+}
+
+// walk runs a command on pages that lead nowhere, and demands that it ends.
+func walk(t *testing.T, name string, page func(n int) map[string]any, args ...string) {
+	t.Helper()
 	f := newFakeAdmin(t)
+	n := 0
 	f.answerWith(func(w http.ResponseWriter) bool {
-		respond(w, 200, map[string]any{"users": []any{}, "next_cursor": "x", "entries": []any{}, "next_after": 1})
+		n++
+		respond(w, 200, page(n))
 		return true
 	})
-	f.run(t, "users", "list", "--all").want(t, exitFailed)
-	f.run(t, "users", "ledger", "u_42").want(t, exitFailed)
+	p := f.run(t, args...).want(t, exitFailed)
+	if n > 3 || p.out != "" || !strings.Contains(p.stderr, "do not get further") {
+		t.Errorf("%s, after %d pages: %v", name, n, p)
+	}
 }
 
 func TestIDsReachTheServerWhole(t *testing.T) {
@@ -106,18 +145,18 @@ func TestSeveralUsers(t *testing.T) {
 	}
 }
 
-func TestErasureIsConfirmed(t *testing.T) {
+func TestOnlyTheWordYesConfirms(t *testing.T) {
 	for typed, confirmed := range map[string]bool{"yes\n": true, " yes \n": true, "yes": true, "y\n": false, "\n": false, "": false, "no, yes\n": false} {
 		var out strings.Builder
-		err := confirmErasure(t.Context(), strings.NewReader(typed), &out, []string{"u_42", "\x1b[31m"})
-		if (err == nil) != confirmed || !strings.Contains(out.String(), "u_42") || strings.Contains(out.String(), "\x1b") {
+		err := ask(t.Context(), strings.NewReader(typed), &out, "Erase \x1b[31m?")
+		if (err == nil) != confirmed || out.String() != `Erase \x1b[31m? Type yes: ` {
 			t.Errorf("%q: %v, %q", typed, err, &out)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	never, _ := io.Pipe()
-	if err := confirmErasure(ctx, never, io.Discard, []string{"u_42"}); err == nil {
+	if err := ask(ctx, never, io.Discard, "Erase?"); err == nil {
 		t.Error("Ctrl-C confirms")
 	}
 }
@@ -283,6 +322,43 @@ func TestWatch(t *testing.T) {
 			}
 			golden(t, name, out)
 		})
+	}
+}
+
+func TestADamagedUserIsWatched(t *testing.T) {
+	f := newFakeAdmin(t)
+	s := watchScript(t, f, func(*app) {})
+	whole := *f.states[0]
+	for _, change := range []func(*fakeAdmin){
+		func(f *fakeAdmin) {
+			*f.states[0] = adminState{Record: adminRecord{adminUser: adminUser{UserID: "u_42"}}, Damaged: "no\x1bJSON"}
+		},
+		func(*fakeAdmin) {}, // still
+		func(f *fakeAdmin) { *f.states[0] = whole },
+	} {
+		if err := s.step(t, change); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.stop()
+	out := s.out.String()
+	if strings.Count(out, "\n") != 3 || !strings.Contains(out, `record       damaged: no\x1bJSON`) || !strings.Contains(out, `damaged no\x1bJSON -> (none)`) {
+		t.Errorf("%s", out)
+	}
+}
+
+func TestWhatIsKnownOfAWorkIsShown(t *testing.T) {
+	f := newFakeAdmin(t)
+	one, some := credits("1"), credits("0.25")
+	f.states[0].Pending = &adminJob{Assign: fakeHash("aabb0011"), Since: "then"}
+	f.states[0].Background = []adminJob{{Settle: fakeHash("ccdd2233"), Live: true, Limit: &one, Left: &some, Since: "before"}, {Since: "once"}}
+	p := f.run(t, "users", "show", "u_42").want(t, exitOK)
+	for _, want := range []string{
+		"assign key aabb0011 to the guardrail, since then", "settle key ccdd2233, still live, limit 1, left 0.25, since before", "something that this program does not know, since once",
+	} {
+		if !strings.Contains(p.out, want) {
+			t.Errorf("no %q in %v", want, p)
+		}
 	}
 }
 

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -86,7 +84,6 @@ type watcher struct {
 	*app
 	api  adminClient
 	id   string
-	csv  *csv.Writer
 	last *adminState // nil: there is no such user now
 	seq  int64       // ledger entries up to here were shown, or are older than the watch
 	lost bool        // the latchkey could not be reached the last time
@@ -97,8 +94,7 @@ type watcher struct {
 func (a *app) watch(ctx context.Context, api adminClient, id string, wait func() bool) error {
 	w := &watcher{app: a, api: api, id: id}
 	if a.asCSV {
-		w.csv = csv.NewWriter(a.out)
-		if err := w.csv.Write([]string{"at", "user_id", "event", "text"}); err != nil {
+		if err := a.printCSV([]string{"at", "user_id", "event", "text"}); err != nil {
 			return err
 		}
 	}
@@ -107,8 +103,8 @@ func (a *app) watch(ctx context.Context, api adminClient, id string, wait func()
 		return ended(ctx, err)
 	}
 	// Whatever the ledger holds beyond this is news, even if D1 is behind.
-	w.last, w.seq = &state, state.Record.Seq
-	if err := w.tell(seenState, state.String(), state); err != nil {
+	w.last, w.seq = &state.known, state.known.Record.Seq
+	if err := w.tell(seenState, state.known.String(), state); err != nil {
 		return err
 	}
 	for wait() {
@@ -130,11 +126,12 @@ func ended(ctx context.Context, err error) error {
 // look asks once and tells what is new. Nothing counts as told before both
 // answers are there.
 func (w *watcher) look(ctx context.Context) error {
-	state, err := w.api.user(ctx, w.id)
+	answer, err := w.api.user(ctx, w.id)
+	state := answer.known
 	if exitCode(err) == exitNotFound {
 		return w.gone()
 	}
-	var entries []adminEntry
+	var entries []sent[adminEntry]
 	if err == nil {
 		if state.Record.Seq > 0 && state.Record.Seq < w.seq {
 			w.seq = 0 // the user was erased and began anew in between
@@ -158,7 +155,7 @@ func (w *watcher) look(ctx context.Context) error {
 			return err
 		}
 	}
-	return w.news(state, entries)
+	return w.news(answer, entries)
 }
 
 func (w *watcher) gone() error {
@@ -171,16 +168,16 @@ func (w *watcher) gone() error {
 }
 
 // news tells what is new, the ledger first: it says why the record changed.
-func (w *watcher) news(state adminState, entries []adminEntry) error {
+func (w *watcher) news(answer sent[adminState], entries []sent[adminEntry]) error {
 	var failed []error
 	tell := func(event, text string, data any) { failed = append(failed, w.tell(event, text, data)) }
 	for _, e := range entries {
-		tell(seenLedger, e.String(), e)
-		w.seq = max(w.seq, e.Seq)
+		tell(seenLedger, e.known.String(), e)
+		w.seq = max(w.seq, e.known.Seq)
 	}
-	last := w.last
+	last, state := w.last, answer.known
 	if w.last = &state; last == nil {
-		tell(seenState, state.String(), state)
+		tell(seenState, state.String(), answer)
 		return errors.Join(failed...)
 	}
 	if changes := recordChanges(last.Record, state.Record); len(changes) > 0 {
@@ -200,25 +197,21 @@ func (w *watcher) tell(event, text string, data any) error {
 	at := w.now().UTC().Format(time.RFC3339)
 	switch {
 	case w.asJSON:
-		encoder := json.NewEncoder(w.out)
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(watchEvent{at, w.id, event, text, data})
+		return w.printJSON(watchEvent{at, w.id, event, text, data}, "")
 	case w.asCSV:
-		err := w.csv.Write([]string{at, w.id, event, text})
-		w.csv.Flush() // whoever reads it wants it now
-		return errors.Join(err, w.csv.Error())
+		return w.printCSV([]string{at, w.id, event, text})
 	}
-	line := printable(text)
-	if record, ok := data.(adminRecord); ok && record.Suspended || event == seenUnreachable || event == seenGone {
-		line = w.paint(red, line)
-	}
-	_, err := fmt.Fprintf(w.out, "%s  %-11s  %s\n", at, event, line)
-	return err
+	record, ok := data.(adminRecord)
+	alarming := ok && record.standing() != active || event == seenUnreachable || event == seenGone
+	return w.print(fmt.Sprintf("%s  %-11s  %s", at, event, text), alarming)
 }
 
 // String sums the state up.
 func (s adminState) String() string {
 	r := s.Record
+	if r.Damaged != "" {
+		return r.standing()
+	}
 	parts := []string{
 		fmt.Sprintf("total_limit %s, remaining_limit %s, usage_limit %s, seq %d", r.TotalLimit, r.RemainingLimit, r.UsageLimit, r.Seq), keyNamed(r.Hash),
 	}
@@ -249,6 +242,12 @@ func keyNamed(hash string) string {
 // recordChanges says what of a record changed, by the names of its fields. That
 // only seq and updated_at did is not worth a line.
 func recordChanges(was, is adminRecord) []string {
+	if is.Damaged != "" {
+		if was.Damaged == is.Damaged {
+			return nil
+		}
+		return []string{is.standing()} // all else is not known, rather than changed
+	}
 	var changes []string
 	if was.Suspended != is.Suspended {
 		changes = append(changes, map[bool]string{true: "suspended", false: "resumed"}[is.Suspended])
@@ -262,6 +261,7 @@ func recordChanges(was, is adminRecord) []string {
 		{"remaining_limit", was.RemainingLimit.String(), is.RemainingLimit.String()},
 		{"usage_limit", was.UsageLimit.String(), is.UsageLimit.String()},
 		{"created_at", was.CreatedAt, is.CreatedAt},
+		{"damaged", was.Damaged, is.Damaged},
 	} {
 		if field.was != field.is {
 			changes = append(changes, fmt.Sprintf("%s %s -> %s", field.name, orNone(field.was), orNone(field.is)))
@@ -304,5 +304,5 @@ func jobChanges(was, is []adminJob, end string, tell func(text string, job admin
 
 // same tells whether both are the same piece of work.
 func (j adminJob) same(other adminJob) bool {
-	return j.Delete == other.Delete && j.Create == other.Create && j.Orphan == other.Orphan && j.Settle == other.Settle
+	return j.Delete == other.Delete && j.Create == other.Create && j.Orphan == other.Orphan && j.Settle == other.Settle && j.Assign == other.Assign
 }

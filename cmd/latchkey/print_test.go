@@ -1,0 +1,152 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// wild is text that no terminal may get as it is, of every kind that there is,
+// but for what is not UTF-8.
+const wild = "a\x00\x07\x08\x1b[31m\r\n\t\x7f\u0085\u009b31m\u00ad\u034f\u061c\u115f\u180e\u200b\u200c\u200d\u200e\u200f" +
+	"\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\u3164\ufe0f\ufeff\ufff9\U000e0041\U000e0100\ue000z"
+
+func TestPrintable(t *testing.T) {
+	for text, want := range map[string]string{
+		"Ada Lovelace": "Ada Lovelace", "山田　花子": "山田　花子", "👩🏽": "👩🏽", "कविता": "कविता", "e\u0301": "e\u0301", "\ufffd": "\ufffd", `a\b"'`: `a\b"'`,
+		"a\nb\tc": `a\nb\tc`, "\x1b[31m": `\x1b[31m`, "\u202eabc": `\u202eabc`, "a\u2028b": `a\u2028b`, "\u0085": `\u0085`, "\x00": `\x00`, "\ufeff": `\ufeff`,
+		"\x7f": `\x7f`, "\u009b": `\u009b`, "\x9b": `\x9b`, "\xff\xfe": `\xff\xfe`, "é\xc3": `é\xc3`, "\U000e0041": `\U000e0041`, "a\u200db": `a\u200db`,
+		"\u061c\u200e\u200f\u2066\u2069": `\u061c\u200e\u200f\u2066\u2069`, "\u3164": `\u3164`, "❤\ufe0f": `❤\ufe0f`,
+	} {
+		if got := printable(text); got != want || printable(got) != want {
+			t.Errorf("printable(%q) = %q", text, got)
+		}
+	}
+}
+
+func TestPrintableJSONHasTheSameValue(t *testing.T) {
+	encoded, err := json.Marshal(wild + "山田👩🏽\U000e0041")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := printableJSON(encoded)
+	var text string
+	if err := json.Unmarshal(got, &text); err != nil || text != wild+"山田👩🏽\U000e0041" || !strings.Contains(string(got), "山田👩🏽") {
+		t.Errorf("%q, %v", got, err)
+	}
+	checkVisible(t, "printableJSON", string(got))
+	// What is not UTF-8 has no value in JSON; Go's decoder reads the same.
+	if got := printableJSON([]byte("\"\xff\"\n")); string(got) != `"\ufffd"`+"\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestALineOfAnErrorIsOneThatWasJoined(t *testing.T) {
+	one, two := errors.New("one\nlatchkey: forged"), exit{exitNotFound, errors.Join(errors.New("two"), errors.New("three"))}
+	var out strings.Builder
+	a := newApp(nil, &out, func(string) string { return "" })
+	if code := a.fail(errors.Join(fmt.Errorf("really: %w", one), two)); code != exitNotFound || out.String() != "latchkey: really: one\\nlatchkey: forged\ntwo\nthree\n" {
+		t.Errorf("%d %q", code, &out)
+	}
+	out.Reset()
+	if code := a.fail(nil); code != exitOK || out.String() != "" {
+		t.Errorf("%d %q", code, &out)
+	}
+}
+
+// checkVisible demands that there is nothing in a text that a terminal would not
+// show as it is.
+func checkVisible(t *testing.T, what, text string) {
+	t.Helper()
+	for i, r := range text {
+		if _, size := utf8.DecodeRuneInString(text[i:]); r != '\n' && !visible(r) || r == utf8.RuneError && size == 1 {
+			t.Errorf("%s printed %q: %q", what, r, text[max(0, i-20):min(len(text), i+20)])
+			return
+		}
+	}
+}
+
+// Nothing that a latchkey says reaches a terminal as it is.
+func TestNothingOfALatchkeyReachesATerminalAsItIs(t *testing.T) {
+	f := newFakeAdmin(t)
+	id := strings.ReplaceAll(wild, "\x00", "") // as arguments cannot have it
+	job := adminJob{Settle: wild, Since: wild, Due: wild}
+	alarm := wild
+	f.states = []*adminState{{
+		Record:  adminRecord{adminUser{UserID: id, UserName: wild, Email: wild, Hash: wild, CreatedAt: wild, UpdatedAt: wild}, wild},
+		Pending: &adminJob{Assign: wild, Since: wild, Due: wild}, Background: []adminJob{job, {Orphan: wild}, {Create: wild}, {Delete: wild}},
+		D1: adminLag{Behind: true, Due: wild}, Alarm: &alarm,
+	}}
+	f.damage("u_9", wild)
+	f.ledgers[id] = []adminEntry{{Seq: 1, At: wild, Kind: wild, Hash: wild}}
+	f.orphans = []adminOrphan{{wild, wild, wild}}
+	refused := func(w http.ResponseWriter) bool {
+		w.Header().Set("Retry-After", "\u009b\u202e7")
+		problemDocument(w, 503, wild, wild)
+		return true
+	}
+	notJSON := func(w http.ResponseWriter) bool { fmt.Fprint(w, wild+"\xff"); return true }
+	invalid := func(w http.ResponseWriter) bool {
+		fmt.Fprint(w, "{\"users\":[{\"user_name\":\"\xff\"}],\"record\":{\"email\":\"\xff\"}}")
+		return true
+	}
+	for _, args := range [][]string{
+		{"users", "list"}, {"users", "show", id}, {"users", "show", "u_9"}, {"users", "show", "nobody" + id}, {"users", "ledger", id}, {"users", "set", id, "--total", "1"},
+		{"users", "suspend", id}, {"users", "resume", id}, {"users", "sync", id, "nobody" + id}, {"reconcile", "--dry-run"}, {"reconcile"}, {"users", "erase", id},
+		{"reconcile", "--yes"}, {"users", "erase", "--yes", id}, {"users", wild}, {"users", "list", "--url", "http://" + wild}, {"users", "list", "--" + wild},
+	} {
+		for _, answer := range []func(http.ResponseWriter) bool{nil, refused, notJSON, invalid} {
+			for _, form := range []string{"", "--json"} {
+				f.answerWith(answer)
+				args := slices.Clone(args)
+				if form != "" {
+					args = append(args, form)
+				}
+				p := latchkey(t.Context(), f.env(), args...)
+				checkVisible(t, fmt.Sprintf("%q", args), p.out+p.stderr)
+			}
+		}
+	}
+}
+
+// Nothing that OpenRouter says reaches a terminal as it is.
+func TestNothingOfOpenRouterReachesATerminalAsItIs(t *testing.T) {
+	hash := fakeHash("abcd")
+	key := map[string]any{"hash": hash, "name": wild, "label": wild, "limit_reset": wild, "limit": 1, "limit_remaining": 1}
+	status := 200
+	f := newAccount(t, func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body := map[string]any{"data": key}
+			switch {
+			case status != 200:
+				body = map[string]any{"error": map[string]any{"code": status, "message": wild}}
+			case r.URL.Path == "/api/v1/keys" && r.Method == "GET":
+				body["data"] = []any{key}
+			case r.URL.Path == "/api/v1/activity":
+				body["data"] = []any{map[string]any{"date": "2026-11-20" + wild, "model": wild, "endpoint_id": wild, "provider_name": wild, "usage": 1, "requests": 1}}
+			case r.URL.Path == "/api/v1/credits":
+				body["data"] = map[string]any{"total_credits": 2, "total_usage": 1}
+			}
+			respond(w, status, body)
+		})
+	})
+	for _, status = range []int{200, 400, 401, 403, 404} {
+		for _, line := range []string{
+			"keys list", "keys show abcd", "keys show " + hash, "keys disable abcd", "keys enable abcd", "keys delete abcd", "keys delete --yes abcd", "keys create x --limit 1",
+			"activity", "activity --by day", "activity --by model", "activity --by provider", "credits",
+		} {
+			for _, form := range []string{"", " --json"} {
+				p := latchkey(t.Context(), f.env, strings.Fields(line+form)...)
+				checkVisible(t, line+form, p.out+p.stderr)
+				if status != 200 && p.code == exitOK && !strings.Contains(line, "--yes") {
+					t.Errorf("%s, %d: %v", line, status, p)
+				}
+			}
+		}
+	}
+}
