@@ -318,7 +318,8 @@ var First = Cursor{UpdatedAt: bytes.Repeat([]byte{0xff}, maxPlace+1)}
 
 // List returns a page of users whose id, name or address holds a text; an empty
 // one is in all. The newest change comes first, and last, by id, the rows whose
-// time or id is none. The cursor is nil where there is no more.
+// time or id is none: a page that is not full reads the whole table for these.
+// The cursor is nil where there is no more.
 func (t Table) List(after Cursor, text string, limit int) ([]Listed, *Cursor, error) {
 	var rows []row
 	var err error
