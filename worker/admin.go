@@ -28,12 +28,7 @@ var officeName = strings.Repeat("office ", auth.MaxIDBytes/len("office ")+1)
 // officeRequest is what is asked of the office: one of these.
 type officeRequest struct {
 	List      *office.Query
-	Reconcile *reconcile
-	Daily     bool // the reconciliation that nobody looks at
-}
-
-type reconcile struct {
-	DryRun bool `json:"dry_run"`
+	Reconcile *office.Options
 }
 
 const adminUsers = "/api/admin/users"
@@ -55,6 +50,9 @@ func (f *front) findAdmin(path string) (route, bool) {
 	id, err := url.PathUnescape(encoded)
 	if !ok || err != nil || id == "" || len(id) > auth.MaxIDBytes || !utf8.ValidString(id) {
 		return route{}, false
+	}
+	if id == "." || id == ".." {
+		return route{}, false // no user has it: a client may take it out of the path, and name another resource
 	}
 	switch {
 	case tail == "" && !strings.HasSuffix(rest, "/"):
@@ -106,7 +104,7 @@ func (f *front) list(r request) (*forward, error) {
 }
 
 func (f *front) reconcile(r request) (*forward, error) {
-	var what reconcile
+	var what office.Options
 	if err := decode(r.body, &what); err != nil {
 		return nil, err
 	}
@@ -137,22 +135,49 @@ func one(id string) handler {
 		case http.MethodDelete:
 			return toUser(id, durable.Request{Want: durable.Erase}), nil
 		case http.MethodPatch:
-			var change durable.Adjustment
-			if err := decode(r.body, &change); err != nil {
+			change, err := adjustment(r.body)
+			if err != nil {
 				return nil, err
-			}
-			if change == (durable.Adjustment{}) {
-				return nil, invalid("Nothing to change: give total_limit, remaining_limit or suspended.")
-			}
-			for _, limit := range []*account.Credits{change.TotalLimit, change.RemainingLimit} {
-				if limit != nil && *limit < 0 {
-					return nil, invalid("A limit is a number of credits of 0 or more.")
-				}
 			}
 			return toUser(id, durable.Request{Want: durable.Adjust, Adjustment: change}), nil
 		}
 		return toUser(id, durable.Request{Want: durable.Inspect}), nil
 	}
+}
+
+// adjustment reads what an operator changes.
+func adjustment(body string) (change durable.Adjustment, err error) {
+	var given struct {
+		TotalLimit     *float64 `json:"total_limit"`
+		RemainingLimit *float64 `json:"remaining_limit"`
+		Suspended      *bool    `json:"suspended"`
+	}
+	if err := decode(body, &given); err != nil {
+		return durable.Adjustment{}, err
+	}
+	if change.TotalLimit, err = limit("total_limit", given.TotalLimit); err != nil {
+		return durable.Adjustment{}, err
+	}
+	if change.RemainingLimit, err = limit("remaining_limit", given.RemainingLimit); err != nil {
+		return durable.Adjustment{}, err
+	}
+	if change.Suspended = given.Suspended; change == (durable.Adjustment{}) {
+		return durable.Adjustment{}, invalid("Nothing to change: give total_limit, remaining_limit or suspended.")
+	}
+	return change, nil
+}
+
+// limit returns a limit that was given, or nil. What is stored is within what
+// [account.CreditsOf] reads, and no operator gives a debt.
+func limit(name string, given *float64) (*account.Credits, error) {
+	if given == nil {
+		return nil, nil
+	}
+	credits, err := account.CreditsOf(*given)
+	if err != nil || *given < 0 {
+		return nil, invalid(name + " is a number of credits from 0 to " + account.MaxCredits.String() + ".")
+	}
+	return &credits, nil
 }
 
 func toUser(id string, r durable.Request) *forward {

@@ -28,8 +28,9 @@ func TestAdminRequestsAreForwarded(t *testing.T) {
 	}{
 		{"GET", adminUsers, "", "", toOffice("list", officeRequest{List: &office.Query{Limit: 50}})},
 		{"GET", adminUsers, "limit=2&cursor=abc&q=Ada%20L", "", toOffice("list", officeRequest{List: &office.Query{Limit: 2, Cursor: "abc", Text: "Ada L"}})},
-		{"POST", "/api/admin/reconcile", "", `{"dry_run":true}`, toOffice("reconcile", officeRequest{Reconcile: &reconcile{true}})},
-		{"POST", "/api/admin/reconcile", "", `{}`, toOffice("reconcile", officeRequest{Reconcile: &reconcile{}})},
+		{"POST", "/api/admin/reconcile", "", `{"dry_run":true}`, toOffice("reconcile", officeRequest{Reconcile: &office.Options{DryRun: true}})},
+		{"POST", "/api/admin/reconcile", "", `{"dry_run":false,"force":true}`, toOffice("reconcile", officeRequest{Reconcile: &office.Options{Force: true}})},
+		{"POST", "/api/admin/reconcile", "", `{}`, toOffice("reconcile", officeRequest{Reconcile: &office.Options{}})},
 		{"GET", adminUsers + "/u_42", "", "", toUser("u_42", durable.Request{Want: durable.Inspect})},
 		{"GET", adminUsers + "/a%2Fb%20%D0%B6", "", "", toUser("a/b ж", durable.Request{Want: durable.Inspect})},
 		{"GET", adminUsers + "/u_42/ledger", "", "", toUser("u_42", durable.Request{Want: durable.Ledger, Limit: 100})},
@@ -39,6 +40,10 @@ func TestAdminRequestsAreForwarded(t *testing.T) {
 		{"PATCH", adminUsers + "/u_42", "", `{"suspended":false}`, toUser("u_42", durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{Suspended: new(false)}})},
 		{"PATCH", adminUsers + "/u_42", "", `{"total_limit":20,"remaining_limit":0}`,
 			toUser("u_42", durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: credits(20), RemainingLimit: credits(0)}})},
+		{"PATCH", adminUsers + "/u_42", "", `{"total_limit":4000000,"remaining_limit":0.30000000000000004}`,
+			toUser("u_42", durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: new(account.MaxCredits), RemainingLimit: new(3 * account.Credit / 10)}})},
+		{"GET", adminUsers + "/...", "", "", toUser("...", durable.Request{Want: durable.Inspect})},
+		{"GET", adminUsers + "/.%2F..", "", "", toUser("./..", durable.Request{Want: durable.Inspect})},
 	} {
 		f, l := newAdminFront()
 		a, onward := f.serve(request{method: c.method, path: c.path, query: c.query, body: c.body, authorization: "Bearer " + adminToken})
@@ -74,6 +79,12 @@ func TestAdminRequestsAreRefused(t *testing.T) {
 		{"no id", "GET", adminUsers + "/", "", "", good, 404, problem.NotFound},
 		{"an id that is too long", "GET", adminUsers + "/" + strings.Repeat("x", 257), "", "", good, 404, problem.NotFound},
 		{"the office", "GET", adminUsers + "/" + strings.ReplaceAll(officeName, " ", "%20"), "", "", good, 404, problem.NotFound},
+		{"the id .", "GET", adminUsers + "/.", "", "", good, 404, problem.NotFound},
+		{"the id ..", "DELETE", adminUsers + "/..", "", "", good, 404, problem.NotFound},
+		{"the id . in an escape", "GET", adminUsers + "/%2E", "", "", good, 404, problem.NotFound},
+		{"the id .. in escapes", "PATCH", adminUsers + "/%2e%2E", "", `{"suspended":true}`, good, 404, problem.NotFound},
+		{"the id .. half in an escape", "GET", adminUsers + "/.%2E/ledger", "", "", good, 404, problem.NotFound},
+		{"the id . to be written anew", "POST", adminUsers + "/%2E/sync", "", "", good, 404, problem.NotFound},
 		{"an id that is no text", "GET", adminUsers + "/%FF", "", "", good, 404, problem.NotFound},
 		{"a bad escape", "GET", adminUsers + "/%zz", "", "", good, 404, problem.NotFound},
 		{"limit 0", "GET", adminUsers, "limit=0", "", good, 400, problem.InvalidRequest},
@@ -85,6 +96,9 @@ func TestAdminRequestsAreRefused(t *testing.T) {
 		{"an unknown field", "PATCH", user, "", `{"suspend":true}`, good, 400, problem.InvalidRequest},
 		{"a limit in quotes", "PATCH", user, "", `{"total_limit":"20"}`, good, 400, problem.InvalidRequest},
 		{"a limit below 0", "PATCH", user, "", `{"remaining_limit":-1}`, good, 400, problem.InvalidRequest},
+		{"a limit below 0 by next to nothing", "PATCH", user, "", `{"total_limit":-1e-300}`, good, 400, problem.InvalidRequest},
+		{"a limit beyond all", "PATCH", user, "", `{"total_limit":1e999}`, good, 400, problem.InvalidRequest},
+		{"force in words", "POST", "/api/admin/reconcile", "", `{"force":"yes"}`, good, 400, problem.InvalidRequest},
 		{"suspended in words", "PATCH", user, "", `{"suspended":"yes"}`, good, 400, problem.InvalidRequest},
 		{"two bodies", "PATCH", user, "", `{"suspended":true}{"suspended":false}`, good, 400, problem.InvalidRequest},
 		{"an array", "POST", "/api/admin/reconcile", "", `[]`, good, 400, problem.InvalidRequest},
@@ -96,6 +110,19 @@ func TestAdminRequestsAreRefused(t *testing.T) {
 		}
 		if line := l.one(t); line.Outcome != c.code || strings.Contains(line.String(), adminToken) {
 			t.Errorf("%s: logged %s", c.name, line)
+		}
+	}
+}
+
+func TestALimitOutOfBoundsIsNamed(t *testing.T) {
+	for _, name := range []string{"total_limit", "remaining_limit"} {
+		for _, value := range []string{"-1", "-0.000000001", "4000000.000000001", "4000001", "9223372036.854775808", "1e300"} {
+			f, _ := newAdminFront()
+			body := `{"suspended":true,"` + name + `":` + value + `}`
+			a, onward := f.serve(request{method: "PATCH", path: adminUsers + "/u_42", body: body, authorization: "Bearer " + adminToken})
+			if onward != nil || a.Status != 400 || !strings.Contains(a.Body, name+" is a number of credits from 0 to 4000000.") {
+				t.Errorf("%s: %d %s", body, a.Status, a.Body)
+			}
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"latchkey/durable"
@@ -118,7 +119,7 @@ func (o *objects) ask(c edge.Call, e *edge.Object, asked string) {
 	case err != nil || o.bad != nil:
 		c.Done(errors.New("the settings or the errand are bad"))
 	case what.Daily && e.Name == officeName:
-		go o.office(e, officeRequest{Daily: true}, c.Respond)
+		go o.office(e, officeRequest{Reconcile: &office.Options{}}, c.Respond)
 	default:
 		o.object(e).Ask(durable.Request{Want: durable.Owns, Hash: what.Owns}, c.Respond)
 	}
@@ -133,22 +134,17 @@ func (o *objects) office(e *edge.Object, what officeRequest, reply func(answer.A
 			BaseURL: o.settings.OpenRouterURL, ProvisioningKey: o.settings.ProvisioningKey, Now: time.Now,
 			Transport: edge.Transport{Object: e, Deadline: o.settings.OpenRouterTimeout},
 		},
-		Table: users.Table{DB: edge.DB{Object: e, Binding: "DB", Deadline: d1Deadline}},
-		Knows: func(user, hash string) (bool, error) { return knows(e, user, hash) },
-		Now:   time.Now,
+		Table:  users.Table{DB: edge.DB{Object: e, Binding: "DB", Deadline: d1Deadline}},
+		Prefix: "latchkey",
+		Knows:  func(user, hash string) (bool, error) { return knows(e, user, hash) },
+		Now:    time.Now,
 	}
 	var body any
 	var err error
-	switch {
-	case what.Reconcile != nil:
+	if what.Reconcile != nil {
 		line.Op = "reconcile"
-		body, err = desk.Reconcile(what.Reconcile.DryRun)
-		line.State = body
-	case what.Daily:
-		line.Op = "reconcile"
-		body, err = desk.ReconcileDaily()
-		line.State = body
-	default:
+		body, err = reconcile(desk, *what.Reconcile, &line)
+	} else {
 		body, err = desk.List(*what.List)
 	}
 	a := answer.Answer{}
@@ -161,6 +157,20 @@ func (o *objects) office(e *edge.Object, what officeRequest, reply func(answer.A
 	line.Status, line.Millis = a.Status, time.Since(began).Milliseconds()
 	edge.Log(line)
 	reply(a)
+}
+
+// reconcile says in the line what an operator has to see, as an error too.
+func reconcile(desk office.Office, options office.Options, line *oplog.Line) (office.Report, error) {
+	report, err := desk.Reconcile(options)
+	line.State = report
+	if report.Cause != nil {
+		line.Err = report.Cause.Error()
+	}
+	if report.Suspicious && !options.DryRun && !options.Force {
+		line.Outcome = "suspicious"
+		line.Err = fmt.Sprintf("%d of %d keys of ours belong to nobody here: so many look like another deployment's, and none is deleted", len(report.Orphans), report.Ours)
+	}
+	return report, err
 }
 
 // knows asks a user's object whether it knows a key.

@@ -2,12 +2,16 @@
 // and looks for keys at OpenRouter that nobody owns.
 //
 // What it deletes is certain to be nobody's: a key with a name of ours, older
-// than [Grace], that neither D1 nor the user's own object knows.
+// than [Grace], whose hash is in no row of D1, and that neither the user of its
+// name nor any other who ever had it knows. The name alone says little:
+// OpenRouter may have changed it.
 package office
 
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +25,8 @@ import (
 type Office struct {
 	Keys  openrouter.Client
 	Table users.Table
+	// Prefix is what the names of our keys begin with.
+	Prefix string
 	// Knows asks a user's object whether it knows a key.
 	Knows func(user, hash string) (bool, error)
 	Now   func() time.Time
@@ -48,16 +54,15 @@ func (o Office) List(q Query) (Page, error) {
 			return Page{}, problem.New(problem.InvalidRequest, "The cursor is none that was given out here.")
 		}
 	}
-	listed, err := o.Table.List(after, q.Text, q.Limit)
+	listed, last, err := o.Table.List(after, q.Text, q.Limit)
 	if err != nil {
 		p := problem.New(problem.UpstreamUnavailable, "The database cannot be reached just now.")
 		p.RetryAfter, p.Cause = 5*time.Second, err
 		return Page{}, p
 	}
 	page := Page{Users: listed}
-	if len(listed) == q.Limit {
-		last := listed[len(listed)-1]
-		encoded, err := json.Marshal(users.Cursor{UpdatedAt: last.UpdatedAt, UserID: last.UserID})
+	if last != nil {
+		encoded, err := json.Marshal(last)
 		if err != nil {
 			return Page{}, err
 		}
@@ -70,6 +75,12 @@ func (o Office) List(q Query) (Page, error) {
 // Grace is how long a key is left alone: it may be in the making.
 const Grace = 10 * time.Minute
 
+// Options say how far a reconciliation goes. The daily one has none of them.
+type Options struct {
+	DryRun bool `json:"dry_run"` // nothing is deleted
+	Force  bool `json:"force"`   // suspiciously many are deleted too
+}
+
 // Report tells what a reconciliation found and did.
 type Report struct {
 	DryRun     bool                `json:"dry_run"`
@@ -77,8 +88,16 @@ type Report struct {
 	Ours       int                 `json:"ours"`     // with a name of ours
 	Orphans    []openrouter.Listed `json:"orphans"`
 	Deleted    int                 `json:"deleted"`
-	Suspicious bool                `json:"suspicious,omitempty"` // so many that the daily run left them alone
-	Failed     int                 `json:"failed"`               // whose owner could not be asked, or that could not be deleted
+	Failed     int                 `json:"failed"`               // whose hash is none, whose owner could not be asked, or that could not be deleted
+	Suspicious bool                `json:"suspicious,omitempty"` // so many orphans that without Force none is deleted
+	Cause      error               `json:"-"`                    // why the first one failed, for the log
+}
+
+func (r *Report) fail(count int, cause error) {
+	r.Failed += count
+	if r.Cause == nil {
+		r.Cause = cause
+	}
 }
 
 // candidate is a key with a name of ours.
@@ -87,42 +106,83 @@ type candidate struct {
 	key  openrouter.Listed
 }
 
-// maxDaily is how many orphans may be deleted unasked, and maxShare the share of
-// our keys that they may be: so many are no orphans, but another latchkey's keys
-// in the same account, or a D1 and objects that are not those of these keys.
+// maxUnforced is how many orphans may be deleted without Force, and maxShare the
+// share of our keys that they may be: so many are no orphans, but another
+// latchkey's keys in the same account, or a D1 and objects that are not those of
+// these keys.
 const (
-	maxDaily = 10
-	maxShare = 0.1
+	maxUnforced = 10
+	maxShare    = 0.1
 )
 
-// ReconcileDaily is [Office.Reconcile] with nobody to look at it: where there
-// are suspiciously many orphans it reports them and deletes none.
-func (o Office) ReconcileDaily() (Report, error) {
-	found, err := o.Reconcile(true)
+// Reconcile looks for keys of ours that nobody owns and, unless it is a dry run
+// or they are suspiciously many, deletes them. It may be cut off and repeated at
+// any point.
+func (o Office) Reconcile(options Options) (Report, error) {
+	report := Report{DryRun: options.DryRun, Orphans: []openrouter.Listed{}}
+	suspects, err := o.suspects(&report)
 	if err != nil {
 		return Report{}, err
 	}
-	if n := len(found.Orphans); n > maxDaily && float64(n) > maxShare*float64(found.Ours) {
-		found.Suspicious = true
-		return found, nil
+	for some := range slices.Chunk(suspects, users.MaxHashes) {
+		o.confirm(some, &report)
 	}
-	found.DryRun = false
-	o.delete(&found)
-	return found, nil
+	orphans := len(report.Orphans)
+	report.Suspicious = orphans > maxUnforced && float64(orphans) > maxShare*float64(report.Ours)
+	if options.DryRun || report.Suspicious && !options.Force {
+		return report, nil
+	}
+	for _, key := range report.Orphans { // only now: deleting while walking would shift the pages
+		if err := o.Keys.Delete(key.Hash); err != nil {
+			report.fail(1, err)
+			continue
+		}
+		report.Deleted++
+	}
+	return report, nil
 }
 
-// Reconcile looks for keys of ours that nobody owns and, unless it is a dry
-// run, deletes them. It may be cut off and repeated at any point.
-func (o Office) Reconcile(dryRun bool) (Report, error) {
-	report := Report{DryRun: dryRun, Orphans: []openrouter.Listed{}}
-	var page []candidate
+// suspects returns the keys that are not known under the users of their names:
+// neither in those users' rows nor by their objects.
+func (o Office) suspects(report *Report) ([]candidate, error) {
+	var page, suspects []candidate
+	seen := map[string]bool{} // the hashes that D1 does not have: the walk may visit a key twice
+	sift := func() error {
+		if len(page) == 0 {
+			return nil
+		}
+		ids := make([]string, len(page))
+		for i, c := range page {
+			ids[i] = c.user
+		}
+		hashes, err := o.Table.Hashes(ids)
+		if err != nil {
+			return err
+		}
+		for _, c := range page {
+			if hashes[c.user] == c.key.Hash || seen[c.key.Hash] {
+				continue
+			}
+			seen[c.key.Hash] = true
+			// D1 may lag; the object is the truth.
+			if o.unknown(c.key.Hash, []string{c.user}, report) {
+				suspects = append(suspects, c)
+			}
+		}
+		page = nil
+		return nil
+	}
 	err := o.Keys.Each(func(key openrouter.Listed) error {
 		report.Examined++
-		user, ours := Owner(key.Name)
+		user, _, ours := openrouter.ParseKeyName(o.Prefix, key.Name)
 		if !ours {
 			return nil
 		}
 		report.Ours++
+		if !isHash(key.Hash) {
+			report.fail(1, errors.New("a key with a name of ours is listed with a hash that is none"))
+			return nil
+		}
 		created, err := time.Parse(time.RFC3339, key.CreatedAt)
 		if err != nil || o.Now().Sub(created) < Grace {
 			return nil
@@ -130,69 +190,67 @@ func (o Office) Reconcile(dryRun bool) (Report, error) {
 		if page = append(page, candidate{user, key}); len(page) < users.MaxHashes {
 			return nil
 		}
-		full := page
-		page = nil
-		return o.sift(full, &report)
+		return sift()
 	})
 	if err == nil {
-		err = o.sift(page, &report)
+		err = sift()
 	}
-	if err != nil {
-		return Report{}, err
-	}
-	if !dryRun {
-		o.delete(&report) // only now: deleting while walking would shift the pages
-	}
-	return report, nil
+	return suspects, err
 }
 
-// delete deletes the orphans of a report.
-func (o Office) delete(report *Report) {
-	for _, key := range report.Orphans {
-		if err := o.Keys.Delete(key.Hash); err != nil {
-			report.Failed++
-			continue
-		}
-		report.Deleted++
+// confirm adds those suspects to the report's orphans that nobody else has
+// either: they are asked for by their hashes, whatever their names are.
+func (o Office) confirm(suspects []candidate, report *Report) {
+	hashes := make([]string, len(suspects))
+	for i, c := range suspects {
+		hashes[i] = c.key.Hash
 	}
-}
-
-// sift adds those candidates to the report's orphans that nobody knows.
-func (o Office) sift(page []candidate, report *Report) error {
-	if len(page) == 0 {
-		return nil
-	}
-	ids := make([]string, len(page))
-	for i, c := range page {
-		ids[i] = c.user
-	}
-	owned, err := o.Table.Hashes(ids)
+	held, err := o.Table.Held(hashes)
 	if err != nil {
-		return err
+		report.fail(len(suspects), err)
+		return
 	}
-	for _, c := range page {
-		if owned[c.user] == c.key.Hash {
-			continue
-		}
-		// D1 may be behind; the object is the truth.
-		known, err := o.Knows(c.user, c.key.Hash)
-		switch {
-		case err != nil:
-			report.Failed++
-		case !known && !slices.Contains(report.Orphans, c.key):
+	suspects = slices.DeleteFunc(suspects, func(c candidate) bool { return held[c.key.Hash] })
+	hashes = slices.DeleteFunc(hashes, func(hash string) bool { return held[hash] })
+	if len(suspects) == 0 {
+		return
+	}
+	earlier, err := o.Table.Earlier(hashes)
+	if err != nil {
+		report.fail(len(suspects), err)
+		return
+	}
+	for _, c := range suspects {
+		others := slices.DeleteFunc(earlier[c.key.Hash], func(user string) bool { return user == c.user })
+		if o.unknown(c.key.Hash, others, report) {
 			report.Orphans = append(report.Orphans, c.key)
 		}
 	}
-	return nil
 }
 
-// Owner returns the user of a key by its name, latchkey:<user>:<op>, and false
-// where the name is none of ours.
-func Owner(name string) (user string, ours bool) {
-	rest, ours := strings.CutPrefix(name, "latchkey:")
-	colon := strings.LastIndex(rest, ":") // a user id may hold some
-	if !ours || colon < 1 || colon == len(rest)-1 {
-		return "", false
+// unknown tells whether none of some users' objects knows a key. Where one cannot
+// be asked, the key counts as failed, and is not unknown.
+func (o Office) unknown(hash string, users []string, report *Report) bool {
+	for _, user := range users {
+		known, err := o.Knows(user, hash)
+		if err != nil {
+			report.fail(1, fmt.Errorf("office: ask the object of %q: %w", user, err))
+			return false
+		}
+		if known {
+			return false
+		}
 	}
-	return rest[:colon], true
+	return true
+}
+
+// isHash tells whether a text has the form of a hash: SHA-256 in lower-case hex.
+func isHash(text string) bool {
+	return len(text) == 64 && strings.Trim(text, "0123456789abcdef") == ""
+}
+
+// Owner returns the user of a key by its name, and false where that is none of ours.
+func Owner(name string) (user string, ours bool) {
+	user, _, ours = openrouter.ParseKeyName("latchkey", name)
+	return user, ours
 }

@@ -1,0 +1,18 @@
+package openrouter
+
+import "strings"
+
+// KeyName is the name of a key of ours: <prefix>:<user>:<op>. op is what makes
+// it unlike the user's other keys; it holds no colon, and neither does prefix.
+func KeyName(prefix, user, op string) string { return prefix + ":" + user + ":" + op }
+
+// ParseKeyName returns the user and the op of a key by its name, and false where
+// [KeyName] makes no such name with this prefix.
+func ParseKeyName(prefix, name string) (user, op string, ok bool) {
+	rest, ok := strings.CutPrefix(name, prefix+":")
+	colon := strings.LastIndex(rest, ":") // a user id may hold some
+	if !ok || colon < 1 || colon == len(rest)-1 {
+		return "", "", false
+	}
+	return rest[:colon], rest[colon+1:], true
+}
