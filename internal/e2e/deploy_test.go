@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -119,4 +121,36 @@ func read(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(content)
+}
+
+// What `wrangler tail` prints comes from anywhere.
+func TestTailPrintsNothingThatATerminalObeys(t *testing.T) {
+	const obeyed = "\x7f\u009b\u2028\u202e\u2066\u200b\u061c\ufeff\U000e0041"
+	inner, err := json.Marshal(map[string]any{"evt": "key", "user": "u_" + obeyed, "ms": 1, "status": 500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, message := range []any{string(inner), []any{"not JSON " + obeyed, string(inner)}} {
+		event, err := json.MarshalIndent(map[string]any{
+			"eventTimestamp": 1764000000000,
+			"logs":           []any{map[string]any{"message": message}},
+			"exceptions":     []any{map[string]any{"message": "lost " + obeyed}},
+		}, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tail := exec.Command(filepath.Join(site.root, "node_modules", ".bin", "node"), filepath.Join(site.root, "worker", "tail.mjs"))
+		tail.Stdin = bytes.NewReader(event)
+		out, err := tail.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+		var key struct{ At, User string }
+		var exception struct{ Evt, Err string }
+		if len(lines) != 2 || json.Unmarshal([]byte(lines[0]), &key) != nil || json.Unmarshal([]byte(lines[1]), &exception) != nil ||
+			key.User != "u_"+obeyed || key.At == "" || exception.Err != "lost "+obeyed || strings.ContainsAny(string(out), obeyed) {
+			t.Errorf("printed %q", out)
+		}
+	}
 }
