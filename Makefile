@@ -84,9 +84,10 @@ soak: setup build ## go on proving it at random, natively and on workerd, for FO
 	cd internal/e2e && go test -tags e2e -count=1 -timeout 0 -run TestKilledAgainAndAgain -soak=$(FOR) .
 
 .PHONY: dry-run
-dry-run: setup build ## bundle the Worker as a deployment would, without one
-	rm -rf build/deploy
-	wrangler deploy --dry-run --outdir build/deploy
+dry-run: setup build ## bundle the Worker as `make run` and a deployment would, without one
+	rm -rf build/local build/deploy
+	wrangler deploy --dry-run --env= --outdir build/local
+	wrangler deploy --dry-run --env production --outdir build/deploy
 
 .PHONY: e2e
 e2e: setup build ## walk the whole contract on workerd
@@ -107,7 +108,7 @@ deploy: setup build ## deploy to Cloudflare: see README.md, Deploying
 
 .PHONY: tail
 tail: setup ## follow the log of the deployed Worker (USER=u_42 ERRORS=1)
-	@wrangler tail --format json | USER_ID='$(if $(filter command line,$(origin USER)),$(USER))' ERRORS='$(ERRORS)' node worker/tail.mjs
+	@wrangler tail --env production --format json | USER_ID='$(if $(filter command line,$(origin USER)),$(USER))' ERRORS='$(ERRORS)' node worker/tail.mjs
 
 .PHONY: clean
 clean: ## remove what was built and installed; .dev.vars and .wrangler stay

@@ -2,6 +2,7 @@
 // lines, one JSON object a line. USER and ERRORS in the environment choose:
 // lines of one user, lines that tell of an error.
 import { createInterface } from "node:readline";
+import { asLine } from "../internal/edge/line.mjs";
 
 const { USER_ID: user, ERRORS: errors } = process.env;
 
@@ -19,10 +20,10 @@ function show(event) {
       } catch {
         continue; // something else's
       }
-      if (line?.evt && wanted(line)) console.log(JSON.stringify({ at: new Date(event.eventTimestamp).toISOString(), ...line }));
+      if (line?.evt && wanted(line)) console.log(asLine({ at: new Date(event.eventTimestamp).toISOString(), ...line }));
     }
   }
-  for (const exception of event.exceptions ?? []) console.log(JSON.stringify({ evt: "exception", err: exception.message }));
+  for (const exception of event.exceptions ?? []) console.log(asLine({ evt: "exception", err: exception.message }));
 }
 
 // wrangler prints an event over several lines, or over one.

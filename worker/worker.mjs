@@ -2,6 +2,7 @@
 // It wires them to the Go program and does nothing else.
 import { DurableObject } from "cloudflare:workers";
 import { collect, program } from "../internal/edge/edge.mjs";
+import { asLine } from "../internal/edge/line.mjs";
 
 // What the body of a request may hold.
 const MAX_BODY = 64 * 1024;
@@ -97,9 +98,11 @@ export class UserObject extends DurableObject {
   // meanwhile would never be collected.
   alarm() {
     const { id, storage } = this.ctx;
-    return program().alarm(this.#number, named(id), storage).catch((error) => {
+    const number = this.#number;
+    // A call may fail at once: where the program does not boot, say.
+    return Promise.try(() => program().alarm(number, named(id), storage)).catch((error) => {
       // The runtime gives up on an alarm after a few tries. We do not.
-      console.log(JSON.stringify({ evt: "background", user: id.name, op: "alarm", outcome: "again", ms: 0, err: String(error?.message ?? error) }));
+      console.log(asLine({ evt: "background", user: id.name, op: "alarm", outcome: "again", ms: 0, err: String(error?.message ?? error) }));
       return storage.setAlarm(Date.now() + 60_000);
     });
   }

@@ -174,6 +174,9 @@ func identity(claims jwt.MapClaims) (Identity, error) {
 		return Identity{}, invalid("The token has no user id: neither uid nor sub.", nil)
 	case len(who.ID) > MaxIDBytes:
 		return Identity{}, invalid("The user id is longer than 256 bytes.", nil)
+	case who.ID == "." || who.ID == "..":
+		// A URL takes these for steps in its path, so no operator could reach the user.
+		return Identity{}, invalid("The user id is . or .., which no URL can name.", nil)
 	case strings.ContainsRune(who.ID, utf8.RuneError):
 		// Whatever is not Unicode was decoded to this rune, so two ids that differ would become one.
 		return Identity{}, invalid("The user id is not valid Unicode.", nil)

@@ -53,6 +53,7 @@ func TestVerifyReadsTheIdentity(t *testing.T) {
 		{"uid before sub", jwt.SigningMethodHS256, secret, jwt.MapClaims{"uid": "u", "sub": "s", "exp": in(time.Hour)}, Identity{ID: "u"}},
 		{"claims are told apart by case", jwt.SigningMethodHS256, secret, jwt.MapClaims{"uid": "u", "UID": "v", "exp": in(time.Hour)}, Identity{ID: "u"}},
 		{"any script", jwt.SigningMethodHS256, secret, jwt.MapClaims{"uid": "пользователь-用户-🔑", "username": "Ἀδα\u0301", "exp": in(time.Hour)}, Identity{ID: "пользователь-用户-🔑", Name: "Ἀδα\u0301"}},
+		{"three dots", jwt.SigningMethodHS256, secret, jwt.MapClaims{"uid": "...", "exp": in(time.Hour)}, Identity{ID: "..."}},
 		{"256 bytes", jwt.SigningMethodHS256, secret, jwt.MapClaims{"uid": strings.Repeat("x", 256), "exp": in(time.Hour)}, Identity{ID: strings.Repeat("x", 256)}},
 		{"expired within the leeway", jwt.SigningMethodHS256, secret, jwt.MapClaims{"uid": "u", "exp": in(-29 * time.Second)}, Identity{ID: "u"}},
 		{"nbf and iat within the leeway", jwt.SigningMethodHS256, secret, jwt.MapClaims{"uid": "u", "exp": in(time.Hour), "nbf": in(29 * time.Second), "iat": in(29 * time.Second)}, Identity{ID: "u"}},
@@ -105,6 +106,8 @@ func TestVerifyRefuses(t *testing.T) {
 		{"a uid that is a number", hs(with(jwt.MapClaims{"uid": 42})), problem.InvalidToken},
 		{"a name that is an object", hs(with(jwt.MapClaims{"username": map[string]any{}})), problem.InvalidToken},
 		{"257 bytes of id", hs(with(jwt.MapClaims{"uid": strings.Repeat("x", 257)})), problem.InvalidToken},
+		{"an id that no URL can name", hs(with(jwt.MapClaims{"uid": "."})), problem.InvalidToken},
+		{"another one", hs(jwt.MapClaims{"sub": "..", "exp": in(time.Hour)}), problem.InvalidToken},
 		{"an id that is half a surrogate pair", "Bearer " + lone + "." + base64.RawURLEncoding.EncodeToString(signature), problem.InvalidToken},
 		{"over 8 KiB", "Bearer " + strings.Repeat("x", 8193), problem.TooLarge},
 	} {

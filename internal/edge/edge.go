@@ -462,7 +462,8 @@ func (s Storage) Entries(seq int64, limit int) ([]account.Entry, error) {
 
 // Transport sends requests with fetch; it implements http.RoundTripper. The
 // deadline covers the body of the answer, which has arrived when RoundTrip
-// returns. Of the answer's headers it gives Retry-After alone.
+// returns; one of more than 1 MiB, decoded, is an error. Of the answer's headers it
+// gives Retry-After alone, at most 100 characters.
 type Transport struct {
 	*Object
 	Deadline time.Duration

@@ -1,6 +1,7 @@
 // The JavaScript half of package edge: boots the Go program, calls it, and does
 // for it what only JavaScript can. edge.go is the other half.
 import { env } from "cloudflare:workers";
+import { asLine } from "./line.mjs";
 import "../../build/wasm_exec.js"; // defines globalThis.Go
 import wasm from "../../build/latchkey.wasm";
 
@@ -195,7 +196,7 @@ class Program {
   #die(cause) {
     if (this.dead) return;
     this.dead = true;
-    console.log(JSON.stringify({ evt: "panic", ms: 0, err: `the program ended: ${cause ?? "exit"}` }));
+    console.log(asLine({ evt: "panic", ms: 0, err: `the program ended: ${cause ?? "exit"}` }));
     for (const { reject } of this.#asked.values()) reject(new Error("the program ended"));
     this.#asked.clear();
   }
@@ -289,15 +290,49 @@ function dictionary(headers) {
 
 const tooLarge = ([, , , , body]) => (body === undefined ? 1 : 0);
 
+// How many bytes are read of an answer, once it is decoded: a page of the list,
+// the largest that makes sense, has about 100 KB.
+const MAX_ANSWER = 1 << 20;
+
+// How many characters count of a Retry-After: a date has 29.
+const MAX_RETRY_AFTER = 100;
+
 // call resolves to status, Retry-After and body of an answer. The deadline
 // covers the body too. A redirect is an answer like any other: to follow it
 // would carry the provisioning key along.
 function call(milliseconds, url, request) {
   const controller = new AbortController();
   const answered = fetch(url, { ...request, redirect: "manual", signal: controller.signal })
-    .then(async (response) => [response.status, response.headers.get("retry-after") ?? "", await response.text()].join(separator));
+    .then(async (response) => [response.status, retryAfter(response), await readAnswer(response)].join(separator));
   return within(milliseconds, answered, () => controller.abort());
 }
+
+const retryAfter = ({ headers }) => (headers.get("retry-after") ?? "").slice(0, MAX_RETRY_AFTER);
+
+// readAnswer returns the text of an answer, and rejects where it is too large, of
+// which no more is read than shows it.
+async function readAnswer(response) {
+  if (!response.body || isSmall(response.headers)) return response.text();
+  const reader = response.body.getReader();
+  const decoder = new TextDecoder();
+  let text = "";
+  let length = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return text + decoder.decode();
+    length += value.byteLength;
+    if (length > MAX_ANSWER) {
+      await reader.cancel();
+      throw new Error(`the answer is larger than ${MAX_ANSWER} bytes`);
+    }
+    text += decoder.decode(value, { stream: true });
+  }
+}
+
+// isSmall tells whether an answer is sure to be small: then the runtime reads it in
+// fewer steps. A length counts for nothing where the body is coded or chunked.
+const isSmall = (headers) =>
+  Number(headers.get("content-length") ?? NaN) <= MAX_ANSWER && !headers.has("content-encoding") && !headers.has("transfer-encoding");
 
 // batch runs SQL statements as one transaction and resolves to the rows of
 // each, as JSON.

@@ -152,6 +152,7 @@ func (w *Worker) signal(s syscall.Signal) { _ = syscall.Kill(-w.command.Process.
 
 func wrangler(root string, log io.Writer, args ...string) *exec.Cmd {
 	bin := filepath.Join(root, "node_modules", ".bin")
+	args = append(args, "--env=") // the top level, whatever CLOUDFLARE_ENV says
 	command := exec.Command(filepath.Join(bin, "wrangler"), args...)
 	command.Dir = root
 	command.Env = append(slices.Clone(os.Environ()),

@@ -5,7 +5,10 @@ package oplog
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/go-faster/jx"
 
@@ -61,7 +64,8 @@ const (
 func ShortHash(hash string) string { return hash[:min(len(hash), 8)] }
 
 // String is the line as JSON: what json.Marshal would write, in a fourth of the
-// time. Every request logs two.
+// time. Every request logs two. What a terminal would obey, or would not show, is
+// escaped: see [printable].
 func (l Line) String() string {
 	var e jx.Encoder
 	e.Grow(256)
@@ -129,7 +133,38 @@ func (l Line) String() string {
 		e.Raw(state)
 	}
 	e.ObjEnd()
-	return e.String()
+	return printable(e.String())
+}
+
+// printable escapes what JSON leaves as it is and a terminal obeys, hides or turns
+// the text around at: control characters (DEL, U+009B), invisible ones (U+202E,
+// U+200B) and separators of lines. In JSON they stand in strings alone.
+// internal/edge/line.mjs does the same in JavaScript.
+func printable(line string) string {
+	for i := range len(line) {
+		if line[i] >= 0x7f { // few lines have any
+			return escape(line)
+		}
+	}
+	return line
+}
+
+func escape(line string) string {
+	var escaped strings.Builder
+	for _, r := range line {
+		if !obeyed(r) {
+			escaped.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&escaped, `\u%04x`, unit)
+		}
+	}
+	return escaped.String()
+}
+
+func obeyed(r rune) bool {
+	return r >= 0x7f && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
 // Point is a data point for Workers Analytics Engine: one for each operation.

@@ -93,6 +93,33 @@ func TestALineIsOneLineOfJSON(t *testing.T) {
 	}
 }
 
+func TestWhatATerminalObeysIsEscaped(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		all  []rune
+	}{
+		{"below U+0020", []rune{0, '\a', 0x1b, 0x1f}},
+		{"DEL", []rune{0x7f}},
+		{"C1", []rune{0x80, 0x85, 0x9b, 0x9c, 0x9f}},
+		{"separators of lines", []rune{0x2028, 0x2029}},
+		{"direction", []rune{0x202a, 0x202b, 0x202c, 0x202d, 0x202e, 0x2066, 0x2067, 0x2068, 0x2069, 0x200e, 0x200f, 0x061c}},
+		{"no width", []rune{0x200b, 0x200c, 0x200d, 0x2060, 0xfeff}},
+		{"other invisible ones", []rune{0xad, 0x180e, 0x2064, 0x206f, 0xfff9, 0x1d173, 0xe0001, 0xe0041, 0xe007f}},
+	} {
+		for _, r := range c.all {
+			text := "a" + string(r) + "ж用🔑"
+			line := Line{Evt: Panic, User: text, State: map[string]string{text: text}}.String()
+			if strings.ContainsRune(line, r) || strings.Count(line, "ж用🔑") != 3 {
+				t.Errorf("%s: %U stands in %s", c.name, r, line)
+			}
+			var got Line
+			if err := json.Unmarshal([]byte(line), &got); err != nil || got.User != text || !reflect.DeepEqual(got.State, map[string]any{text: text}) {
+				t.Errorf("%s: %U became %+v, %v", c.name, r, got, err)
+			}
+		}
+	}
+}
+
 func TestShortHashIsItsFirstEightDigits(t *testing.T) {
 	for hash, want := range map[string]string{"": "", "0fa": "0fa", "01234567": "01234567", "0123456789abcdef": "01234567"} {
 		if got := ShortHash(hash); got != want {
@@ -119,5 +146,16 @@ func TestAPointHasAPlaceForEachFigure(t *testing.T) {
 	}
 	if p := (Line{Evt: Request}).Point(); p.Doubles[2] != -1 || p.Doubles[4] != 1 {
 		t.Errorf("doubles of a bare line: %v", p.Doubles)
+	}
+}
+
+func BenchmarkLine(b *testing.B) {
+	remaining := account.Credits(9_400_000_000)
+	line := Line{
+		Evt: Key, User: "u_42", Op: "me", Outcome: "kept", Status: 200, Millis: 12, RemainingLimit: &remaining, UsageLimit: &remaining,
+		Hash: "0fa1b2c3", Calls: []Call{{"GET", 200, 4}},
+	}
+	for b.Loop() {
+		_ = line.String()
 	}
 }

@@ -4,6 +4,7 @@
 package settings
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -19,13 +20,18 @@ import (
 
 // Settings is the configuration, checked.
 type Settings struct {
-	Policy        quota.Policy
-	MeterInterval time.Duration // a reading younger than this is reused; 0: every request reads
-	SettleAfter   time.Duration // a rotated key is read and charged once more after this, then deleted; 0: deleted at once
+	Policy          quota.Policy
+	MeterInterval   time.Duration // a reading younger than this is reused; 0: every request reads
+	SettleAfter     time.Duration // a rotated key is read and charged once more after this, then deleted; 0: deleted at once
+	RotationOverlap time.Duration // how long a rotated key goes on working beside the new one; 0: it is deleted first
+	KeyTTL          time.Duration // how long a new key is good for; 0: until it is deleted
 
-	OpenRouterURL     string // without a slash at its end
-	OpenRouterTimeout time.Duration
+	OpenRouterURL     string        // without a slash at its end
+	OpenRouterTimeout time.Duration // from 1 ms to [maxTimeout]
 	ProvisioningKey   seal.Secret
+	Workspace         string // a UUID: where keys are made and listed; empty: the account's default workspace
+	Guardrail         string // its id: what every new key is assigned to; empty: none
+	KeyNamePrefix     string // begins the name of every key of this deployment
 
 	JWTSecrets  []seal.Secret // the current one, then the previous one if there is one
 	JWTIssuer   string        // empty: not checked
@@ -39,6 +45,21 @@ type Settings struct {
 
 // minSecretBytes is what HS256 wants of its key (RFC 7518 §3.2).
 const minSecretBytes = 32
+
+const (
+	// maxDuration keeps every sum of times in range: a [time.Duration] holds 292
+	// years. Nobody wants more.
+	maxDuration = 10 * 365 * 24 * time.Hour
+	// maxTimeout fits into the 32 bits in which milliseconds cross to JavaScript,
+	// and no client waits longer.
+	maxTimeout = 5 * time.Minute
+	// minKeyTTL leaves time to use a key before it is replaced.
+	minKeyTTL = 10 * time.Second
+	// maxGuardrailBytes is more than any id of OpenRouter's has.
+	maxGuardrailBytes = 64
+	// maxPrefixBytes leaves most of a key's name to the user id.
+	maxPrefixBytes = 32
+)
 
 // bindings that the program cannot do without.
 var bindings = []string{"USERS", "DB"}
@@ -59,9 +80,14 @@ func Parse(getenv func(string) string, bound func(string) bool) (Settings, error
 		},
 		MeterInterval:     p.duration("METER_INTERVAL", "0s"),
 		SettleAfter:       p.duration("SETTLE_AFTER", "0s"),
+		RotationOverlap:   p.duration("ROTATION_OVERLAP", "0s"),
+		KeyTTL:            p.duration("KEY_TTL", "0s"),
 		OpenRouterURL:     p.url("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1"),
 		OpenRouterTimeout: p.duration("OPENROUTER_TIMEOUT", "10s"),
-		ProvisioningKey:   p.secret("OPENROUTER_PROVISIONING_API_KEY", 1),
+		ProvisioningKey:   p.provisioningKey("OPENROUTER_PROVISIONING_API_KEY", "OPENROUTER_MANAGEMENT_KEY"),
+		Workspace:         p.uuid("OPENROUTER_WORKSPACE_ID"),
+		Guardrail:         p.word("OPENROUTER_GUARDRAIL_ID", "", upper+lower+digits+"-_", maxGuardrailBytes),
+		KeyNamePrefix:     p.word("KEY_NAME_PREFIX", "latchkey", lower+digits+"-", maxPrefixBytes),
 		JWTSecrets:        []seal.Secret{p.secret("JWT_SECRET_CLOUD", minSecretBytes)},
 		JWTIssuer:         getenv("JWT_ISSUER"),
 		JWTAudience:       getenv("JWT_AUDIENCE"),
@@ -85,7 +111,8 @@ func Parse(getenv func(string) string, bound func(string) bool) (Settings, error
 	return s, errors.Join(p.errs...)
 }
 
-// consistent refuses limits under which every request would mint a new key.
+// consistent refuses settings under which every request would mint a new key,
+// or time out.
 func (p *parser) consistent(s Settings) {
 	switch limits := s.Policy; {
 	case limits.TotalLimit == 0:
@@ -97,8 +124,11 @@ func (p *parser) consistent(s Settings) {
 	case limits.RenewAt >= limits.TotalLimit:
 		p.bad("RENEW_AT", "must be below TOTAL_LIMIT")
 	}
-	if s.OpenRouterTimeout == 0 {
-		p.bad("OPENROUTER_TIMEOUT", "must be above 0")
+	if s.OpenRouterTimeout < time.Millisecond || s.OpenRouterTimeout > maxTimeout {
+		p.bad("OPENROUTER_TIMEOUT", "must be from 1ms to 5m")
+	}
+	if s.KeyTTL != 0 && s.KeyTTL < minKeyTTL {
+		p.bad("KEY_TTL", "must be 0, or 10s or more")
 	}
 }
 
@@ -127,8 +157,8 @@ func (p *parser) credits(name, standard string) account.Credits {
 
 func (p *parser) duration(name, standard string) time.Duration {
 	value, err := time.ParseDuration(p.text(name, standard))
-	if err != nil || value < 0 {
-		p.bad(name, `must be a duration of 0 or more, as in "90s" or "720h"`)
+	if err != nil || value < 0 || value > maxDuration {
+		p.bad(name, `must be a duration from 0 to 10 years, as in "90s" or "720h"`)
 	}
 	return value
 }
@@ -148,6 +178,54 @@ func (p *parser) url(name, standard string) string {
 		p.bad(name, "must be an http or https URL without user, query or fragment")
 	}
 	return value
+}
+
+const (
+	upper  = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	lower  = "abcdefghijklmnopqrstuvwxyz"
+	digits = "0123456789"
+)
+
+// word reads a text of these characters alone, and of so many bytes at most.
+func (p *parser) word(name, standard, characters string, most int) string {
+	value := p.text(name, standard)
+	if len(value) > most || !consists(value, characters) {
+		p.bad(name, fmt.Sprintf("must have at most %d characters, each one of %s", most, characters))
+	}
+	return value
+}
+
+// uuid reads an id as OpenRouter writes it: groups of 8, 4, 4, 4 and 12 hex digits.
+func (p *parser) uuid(name string) string {
+	value := p.text(name, "")
+	groups := strings.Split(value, "-")
+	lengths := []int{8, 4, 4, 4, 12}
+	ok := len(groups) == len(lengths)
+	for i := 0; ok && i < len(groups); i++ {
+		ok = len(groups[i]) == lengths[i] && consists(groups[i], digits+"abcdefABCDEF")
+	}
+	if !ok && value != "" {
+		p.bad(name, "must be a UUID, as in 0fa1b2c3-d4e5-4f60-8a9b-0c1d2e3f4a5b")
+	}
+	return value
+}
+
+// consists tells whether a text has no other characters than these.
+func consists(text, characters string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return !strings.ContainsRune(characters, r) })
+}
+
+// provisioningKey reads the key that makes keys. OpenRouter calls it a management
+// key now, so that it goes by two names.
+func (p *parser) provisioningKey(name, newName string) seal.Secret {
+	value, newValue := p.getenv(name), p.getenv(newName)
+	switch {
+	case value == "" && newValue == "":
+		p.bad(name+" or "+newName, "is missing")
+	case value != "" && newValue != "" && value != newValue:
+		p.bad(newName, "differs from "+name+": set one of them alone")
+	}
+	return seal.NewSecret(cmp.Or(value, newValue))
 }
 
 func (p *parser) secret(name string, least int) seal.Secret {

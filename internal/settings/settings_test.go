@@ -3,6 +3,10 @@ package settings
 import (
 	"encoding/base64"
 	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -30,7 +34,8 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := quota.Policy{TotalLimit: 10 * account.Credit, KeyLimit: account.Credit, RotateBelow: account.Credit / 2, RenewAt: account.Credit / 10}
-	if s.Policy != want || s.MeterInterval != 0 || s.SettleAfter != 0 || s.OpenRouterTimeout != 10*time.Second ||
+	if s.Policy != want || s.MeterInterval != 0 || s.SettleAfter != 0 || s.RotationOverlap != 0 || s.KeyTTL != 0 ||
+		s.Workspace != "" || s.Guardrail != "" || s.KeyNamePrefix != "latchkey" || s.OpenRouterTimeout != 10*time.Second ||
 		s.OpenRouterURL != "https://openrouter.ai/api/v1" || len(s.AllowedOrigins) != 0 || len(s.JWTSecrets) != 1 || s.Sealer == nil {
 		t.Errorf("defaults: %+v", s)
 	}
@@ -42,13 +47,16 @@ func TestEverySettingIsRead(t *testing.T) {
 		"METER_INTERVAL": "5s", "SETTLE_AFTER": "90s", "OPENROUTER_BASE_URL": "http://127.0.0.1:8788/api/v1/", "OPENROUTER_TIMEOUT": "250ms",
 		"ALLOWED_ORIGINS": "https://a.example, http://localhost:5173,", "JWT_ISSUER": "app", "JWT_AUDIENCE": "keys",
 		"JWT_SECRET_CLOUD_PREVIOUS": "an-older-secret-an-older-secret-an-o", "KEY_ENCRYPTION_KEY_PREVIOUS": secrets["KEY_ENCRYPTION_KEY"],
-		"ADMIN_TOKEN": "not-a-real-token-not-a-real-token-",
+		"ADMIN_TOKEN": "not-a-real-token-not-a-real-token-", "ROTATION_OVERLAP": "60s", "KEY_TTL": "10s",
+		"OPENROUTER_WORKSPACE_ID": "0FA1b2c3-d4e5-4f60-8a9b-0c1d2e3f4a5b", "OPENROUTER_GUARDRAIL_ID": "gr_Not-a-real-1", "KEY_NAME_PREFIX": "staging-2",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := quota.Policy{TotalLimit: 20 * account.Credit, KeyLimit: 2 * account.Credit, RotateBelow: account.Credit / 4, RenewAfter: 720 * time.Hour, HardCap: true}
 	if s.Policy != want || s.MeterInterval != 5*time.Second || s.SettleAfter != 90*time.Second || s.OpenRouterTimeout != 250*time.Millisecond ||
+		s.RotationOverlap != time.Minute || s.KeyTTL != 10*time.Second || s.Workspace != "0FA1b2c3-d4e5-4f60-8a9b-0c1d2e3f4a5b" ||
+		s.Guardrail != "gr_Not-a-real-1" || s.KeyNamePrefix != "staging-2" ||
 		s.OpenRouterURL != "http://127.0.0.1:8788/api/v1" || s.JWTIssuer != "app" || s.JWTAudience != "keys" || len(s.JWTSecrets) != 2 ||
 		!slices.Equal(s.AllowedOrigins, []string{"https://a.example", "http://localhost:5173"}) {
 		t.Errorf("settings: %+v", s)
@@ -64,12 +72,83 @@ func TestABadSettingIsNamed(t *testing.T) {
 		{"ALLOWED_ORIGINS", "https://a.example/"}, {"ALLOWED_ORIGINS", "a.example"},
 		{"JWT_SECRET_CLOUD", ""}, {"JWT_SECRET_CLOUD", "short"}, {"JWT_SECRET_CLOUD_PREVIOUS", "short"}, {"ADMIN_TOKEN", "short"},
 		{"OPENROUTER_PROVISIONING_API_KEY", ""}, {"KEY_ENCRYPTION_KEY", ""}, {"KEY_ENCRYPTION_KEY", "c2hvcnQ="}, {"KEY_ENCRYPTION_KEY", "!"},
-		{"KEY_ENCRYPTION_KEY_PREVIOUS", "c2hvcnQ="},
+		{"KEY_ENCRYPTION_KEY_PREVIOUS", "c2hvcnQ="}, {"OPENROUTER_MANAGEMENT_KEY", "sk-or-v1-another-fake-key"},
+		{"ROTATION_OVERLAP", "-1s"}, {"ROTATION_OVERLAP", "1m 5s"}, {"KEY_TTL", "9s"}, {"KEY_TTL", "-1h"},
+		{"OPENROUTER_WORKSPACE_ID", "default"}, {"OPENROUTER_WORKSPACE_ID", "0fa1b2c3d4e54f608a9b0c1d2e3f4a5b"},
+		{"OPENROUTER_WORKSPACE_ID", "0fa1b2c3-d4e5-4f60-8a9b-0c1d2e3f4a5g"}, {"OPENROUTER_WORKSPACE_ID", "0fa1b2c3-d4e5-4f60-8a9b-0c1d2e3f4a5b-"},
+		{"OPENROUTER_GUARDRAIL_ID", "../credits"}, {"OPENROUTER_GUARDRAIL_ID", "gé"}, {"OPENROUTER_GUARDRAIL_ID", strings.Repeat("x", 65)},
+		{"KEY_NAME_PREFIX", "Latchkey"}, {"KEY_NAME_PREFIX", "latch:key"}, {"KEY_NAME_PREFIX", "latch key"}, {"KEY_NAME_PREFIX", strings.Repeat("x", 33)},
+		{"OPENROUTER_TIMEOUT", "999us"}, {"OPENROUTER_TIMEOUT", "5m1ms"}, {"OPENROUTER_TIMEOUT", "600h"},
+		{"RENEW_AFTER", "87600h1ns"}, {"METER_INTERVAL", "87601h"}, {"SETTLE_AFTER", "2562047h"}, {"ROTATION_OVERLAP", "87601h"}, {"KEY_TTL", "87601h"},
 	} {
 		_, err := parse(map[string]string{c.name: c.value})
 		if err == nil || !strings.HasPrefix(err.Error(), c.name+" ") || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s=%q: %v", c.name, c.value, err)
 		}
+	}
+}
+
+func TestTheProvisioningKeyGoesByTwoNames(t *testing.T) {
+	const key, other = "sk-or-v1-not-a-real-key", "sk-or-v1-another-fake-key"
+	for _, c := range []struct{ provisioning, management, named string }{
+		{key, "", ""}, {"", key, ""}, {key, key, ""},
+		{"", "", "OPENROUTER_PROVISIONING_API_KEY or OPENROUTER_MANAGEMENT_KEY "},
+		{key, other, "OPENROUTER_MANAGEMENT_KEY "},
+	} {
+		s, err := parse(map[string]string{"OPENROUTER_PROVISIONING_API_KEY": c.provisioning, "OPENROUTER_MANAGEMENT_KEY": c.management})
+		switch {
+		case c.named == "" && (err != nil || s.ProvisioningKey.Reveal() != key):
+			t.Errorf("%+v: %v", c, err)
+		case c.named != "" && (err == nil || !strings.HasPrefix(err.Error(), c.named) || strings.Contains(err.Error(), key) || strings.Contains(err.Error(), other)):
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+// section returns the variables of a section of wrangler.toml.
+func section(t *testing.T, header string) map[string]string {
+	t.Helper()
+	config, err := os.ReadFile(filepath.Join("..", "..", "wrangler.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(config), "\n"+header+"\n")
+	rest, _, _ = strings.Cut(rest, "\n[")
+	vars := map[string]string{}
+	for _, found := range regexp.MustCompile(`(?m)^([A-Z_]+) = "(.*?)"`).FindAllStringSubmatch(rest, -1) {
+		vars[found[1]] = found[2]
+	}
+	return vars
+}
+
+func TestWranglerHasTheDefaults(t *testing.T) {
+	vars := section(t, "[vars]")
+	standard, _ := parse(nil)
+	got, err := parse(vars)
+	if standard.Sealer, got.Sealer = nil, nil; err != nil || !reflect.DeepEqual(got, standard) {
+		t.Errorf("%+v, %v; the defaults are %+v", got, err, standard)
+	}
+	read := map[string]bool{}
+	_, _ = Parse(func(name string) string { read[name] = true; return "" }, func(string) bool { return true })
+	for _, secret := range []string{
+		"JWT_SECRET_CLOUD", "JWT_SECRET_CLOUD_PREVIOUS", "OPENROUTER_PROVISIONING_API_KEY", "OPENROUTER_MANAGEMENT_KEY",
+		"KEY_ENCRYPTION_KEY", "KEY_ENCRYPTION_KEY_PREVIOUS", "ADMIN_TOKEN",
+	} {
+		delete(read, secret)
+	}
+	if got, want := slices.Sorted(maps.Keys(vars)), slices.Sorted(maps.Keys(read)); !slices.Equal(got, want) {
+		t.Errorf("[vars] has %q, and what is read is %q", got, want)
+	}
+}
+
+// wrangler inherits no variable: one that is left out would have its default.
+func TestProductionSetsEveryVariable(t *testing.T) {
+	vars := section(t, "[env.production.vars]")
+	if got, want := slices.Sorted(maps.Keys(vars)), slices.Sorted(maps.Keys(section(t, "[vars]"))); !slices.Equal(got, want) {
+		t.Errorf("production has %q, and [vars] %q", got, want)
+	}
+	if _, err := parse(vars); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -68,7 +68,7 @@ func run(ctx context.Context, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		standin := openroutertest.New(openroutertest.Options{ProvisioningKey: secrets[provisioningKey]})
+		standin := openroutertest.New(openroutertest.Options{ProvisioningKey: secrets.provisioningKey()})
 		server := &http.Server{Handler: standin, ReadHeaderTimeout: 10 * time.Second}
 		go func() { standinEnded <- server.Serve(listener) }()
 		defer func() {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -82,6 +83,16 @@ OPENROUTER_PROVISIONING_API_KEY = sk-or-v1-abc # real
 func TestBaseURLOfOnesOwnMeansNoStandin(t *testing.T) {
 	if _, set, _ := fill("OPENROUTER_BASE_URL=http://127.0.0.1:9/api/v1"); set.wantStandin() {
 		t.Error("the stand-in would be asked by nobody")
+	}
+}
+
+func TestAManagementKeyIsAProvisioningKey(t *testing.T) {
+	_, set, made := fill("OPENROUTER_MANAGEMENT_KEY=sk-or-v1-abc")
+	if slices.Contains(made, provisioningKey) || set.wantStandin() || set.provisioningKey() != "sk-or-v1-abc" {
+		t.Errorf("made up %q beside it", made)
+	}
+	if _, set, _ := fill("OPENROUTER_MANAGEMENT_KEY=" + standinPrefix + "too"); !set.wantStandin() {
+		t.Error("one of the stand-in's does not want the stand-in")
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -19,6 +20,7 @@ const (
 	encryptionKey   = "KEY_ENCRYPTION_KEY"
 	adminToken      = "ADMIN_TOKEN"
 	provisioningKey = "OPENROUTER_PROVISIONING_API_KEY"
+	managementKey   = "OPENROUTER_MANAGEMENT_KEY" // its other name
 	baseURL         = "OPENROUTER_BASE_URL"
 )
 
@@ -51,8 +53,10 @@ type secrets map[string]string
 // wantStandin tells whether the stand-in plays OpenRouter: the key is one of
 // the stand-in's, and nothing says that OpenRouter is elsewhere.
 func (s secrets) wantStandin() bool {
-	return strings.HasPrefix(s[provisioningKey], standinPrefix) && s[baseURL] == ""
+	return strings.HasPrefix(s.provisioningKey(), standinPrefix) && s[baseURL] == ""
 }
+
+func (s secrets) provisioningKey() string { return cmp.Or(s[provisioningKey], s[managementKey]) }
 
 // readOrMakeSecrets reads the file, makes up the required secrets that it lacks
 // and writes them into it.
@@ -88,7 +92,7 @@ func fill(text string) (filled string, set secrets, made []string) {
 		}
 	}
 	for _, r := range required {
-		if set[r.name] != "" {
+		if set[r.name] != "" || r.name == provisioningKey && set.provisioningKey() != "" {
 			continue
 		}
 		set[r.name] = r.make()
