@@ -8,6 +8,7 @@ import (
 	"latchkey/internal/account"
 	"latchkey/internal/openrouter"
 	"latchkey/internal/oplog"
+	"latchkey/internal/quota"
 	"latchkey/internal/users"
 )
 
@@ -15,7 +16,14 @@ import (
 // done for now; the alarm is set again by then if anything is left. After an
 // error it is not, and the runtime has to ring again.
 func (o *Object) Alarm(done func(error)) {
-	if err := o.load(); err != nil {
+	err := o.load()
+	if _, unreadable := errors.AsType[*damaged](err); unreadable {
+		// To ring again would change nothing. The next request is told, and logged.
+		o.Log(oplog.Line{Evt: oplog.Background, User: o.user, Op: "alarm", Outcome: "damaged", Err: err.Error()})
+		done(nil)
+		return
+	}
+	if err != nil {
 		done(err)
 		return
 	}
@@ -59,8 +67,7 @@ type job struct {
 	chore Chore
 }
 
-// next returns what can be tried now: what was never tried, and what is due.
-// The lock is held.
+// next returns what is due. The lock is held.
 func (o *Object) next() (job, bool) {
 	if o.state == nil {
 		return job{}, false
@@ -72,11 +79,11 @@ func (o *Object) next() (job, bool) {
 	if lag := o.state.D1; o.state.behind() && (lag.Tries == 0 && !o.nextD1().After(lag.Since) || !lag.Due.After(now)) {
 		return job{d1: true}, true
 	}
-	if p := o.state.Pending; p != nil && p.Create != "" {
-		return job{}, false // on the way to an answer only the POST is sent
+	if p := o.state.Pending; p != nil && (p.Create != "" || p.Assign != nil && len(o.queue) > 0) {
+		return job{}, false // on the way to an answer only that is sent
 	}
 	for _, c := range o.state.Chores {
-		if c.ready(now) {
+		if !c.Due.After(now) {
 			return job{chore: c}, true
 		}
 	}
@@ -147,6 +154,8 @@ func (o *Object) try(j job) error {
 	now := o.Now()
 	if failed != nil {
 		line.Outcome, line.Err = "again", failed.Error()
+	}
+	if write == nil {
 		write = func(st *State) *account.Entry {
 			line.Tries, line.Stuck = postpone(st, j, now)
 			return nil
@@ -161,8 +170,9 @@ func (o *Object) try(j job) error {
 	return err
 }
 
-// attempt does the work of a job and returns what to write down of it. A
-// mistake in the program is a failed try like any other.
+// attempt does the work of a job and returns what to write down of it; nil: that
+// it failed and is put off. A mistake in the program is a failed try like any
+// other.
 func (o *Object) attempt(j job, calls *recorder, line *oplog.Line) (write change, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -175,14 +185,25 @@ func (o *Object) attempt(j job, calls *recorder, line *oplog.Line) (write change
 		return o.project(users.Table{DB: calls})
 	case c.Delete != "":
 		line.Op, line.Hash = "delete", oplog.ShortHash(c.Delete)
-		return finish(c), o.client(calls).Delete(c.Delete)
+		return unless(o.client(calls).Delete(c.Delete), finish(c))
+	case c.Settle != "" && c.Live:
+		line.Op, line.Hash = "disable", oplog.ShortHash(c.Settle)
+		return unless(o.client(calls).Disable(c.Settle), o.disabled(c))
 	case c.Settle != "":
 		line.Op, line.Hash = "settle", oplog.ShortHash(c.Settle)
 		return o.settle(o.client(calls), c)
 	default:
 		line.Op = "orphan"
-		return finish(c), o.deleteOrphan(o.client(calls), c)
+		return o.deleteOrphans(o.client(calls))
 	}
+}
+
+// unless returns what to write down of a call, unless that failed.
+func unless(err error, write change) (change, error) {
+	if err != nil {
+		return nil, err
+	}
+	return write, nil
 }
 
 // finish takes a chore off the list.
@@ -209,10 +230,13 @@ func postpone(st *State, j job, now time.Time) (tries int, stuck bool) {
 	if i < 0 {
 		return 0, false // a renewal has made something else of it
 	}
-	c := &st.Chores[i]
-	c.Tries++
-	c.Due = now.Add(backoff(c.Tries, maxChoreRetry))
-	return c.Tries, now.Sub(c.Since) > stuckAfter
+	for other := range st.Chores { // one walk looks for all orphans
+		if c := &st.Chores[other]; other == i || j.chore.Orphan != "" && c.Orphan != "" {
+			c.Tries++
+			c.Due = now.Add(backoff(c.Tries, maxChoreRetry))
+		}
+	}
+	return st.Chores[i].Tries, now.Sub(st.Chores[i].Since) > stuckAfter
 }
 
 // project brings D1 up to date, or a step nearer where the ledger has grown
@@ -258,6 +282,17 @@ func (o *Object) project(table users.Table) (change, error) {
 	}, nil
 }
 
+// disabled writes down that a key to settle works no more. What is spent on it
+// may show up for a while yet.
+func (o *Object) disabled(c Chore) change {
+	return func(st *State) *account.Entry {
+		if i := slices.IndexFunc(st.Chores, c.same); i >= 0 {
+			st.Chores[i].Live, st.Chores[i].Tries, st.Chores[i].Due = false, 0, o.Now().Add(o.Settings.SettleAfter)
+		}
+		return nil
+	}
+}
+
 // settle reads a key that was disabled a last time, by when OpenRouter must have
 // told all that was spent on it. The charge and the order to delete the key are
 // one write: dying before it repeats the reading, dying after it the deletion.
@@ -274,8 +309,12 @@ func (o *Object) settle(keys openrouter.Client, c Chore) (change, error) {
 		if i < 0 {
 			return nil // the quota was renewed meanwhile
 		}
-		st.Chores[i] = Chore{Delete: c.Settle, Since: c.Since, Due: o.soon()}
-		return st.charge(key, c.Left)
+		st.Chores[i] = Chore{Delete: c.Settle, Since: c.Since, Due: o.Now()}
+		if key.Uncapped {
+			return nil
+		}
+		_, spent := quota.Meter{Limit: c.Limit, Left: c.Left}.Read(quota.Meter{Limit: key.Limit, Left: key.Left})
+		return st.charge(spent, c.Settle)
 	}, nil
 }
 
@@ -284,15 +323,20 @@ var (
 	errOlder    = errors.New("all that follow are older")
 )
 
-// deleteOrphan looks for the key of a creation whose answer was lost, and
-// deletes it. Not to find it means nothing before orphanGrace has passed.
-func (o *Object) deleteOrphan(keys openrouter.Client, c Chore) error {
-	final := o.Now().Sub(c.Since) >= orphanGrace
-	var hashes []string
-	newestFirst := newestFirst{until: c.Since.Add(-orphanMargin)}
+// deleteOrphans looks for the keys of all creations whose answer was lost, in one
+// walk, and deletes them. Not to find one means nothing before orphanGrace has
+// passed: those are looked for once more then.
+func (o *Object) deleteOrphans(keys openrouter.Client) (change, error) {
+	began := o.Now()
+	lost := slices.DeleteFunc(slices.Clone(o.snapshot().Chores), func(c Chore) bool { return c.Orphan == "" })
+	bySince := func(a, b Chore) int { return a.Since.Compare(b.Since) }
+	youngest := slices.MaxFunc(lost, bySince).Since
+	newestFirst := newestFirst{until: slices.MinFunc(lost, bySince).Since.Add(-orphanMargin)}
+	found := map[string][]string{} // hashes, by op
 	err := keys.Each(func(key openrouter.Listed) error {
-		if key.Name == keyName(o.user, c.Orphan) && !slices.Contains(hashes, key.Hash) {
-			hashes = append(hashes, key.Hash)
+		user, op, ours := openrouter.ParseKeyName(o.Settings.KeyNamePrefix, key.Name)
+		if ours && user == o.user && slices.ContainsFunc(lost, Chore{Orphan: op}.same) && !slices.Contains(found[op], key.Hash) {
+			found[op] = append(found[op], key.Hash)
 		}
 		if newestFirst.passed(key.CreatedAt) {
 			return errOlder
@@ -300,17 +344,35 @@ func (o *Object) deleteOrphan(keys openrouter.Client, c Chore) error {
 		return nil
 	})
 	if err != nil && err != errOlder {
-		return err
+		return nil, err
 	}
-	for _, hash := range hashes {
-		if err := keys.Delete(hash); err != nil {
-			return err
+	for _, hashes := range found {
+		for _, hash := range hashes {
+			if err := keys.Delete(hash); err != nil {
+				return nil, err
+			}
 		}
 	}
-	if len(hashes) == 0 && !final {
-		return errNotFound
+	var ended, missing []Chore
+	for _, c := range lost {
+		if len(found[c.Orphan]) > 0 || began.Sub(c.Since) >= orphanGrace {
+			ended = append(ended, c)
+		} else {
+			missing = append(missing, c)
+		}
 	}
-	return nil
+	if err = nil; len(missing) > 0 {
+		err = errNotFound
+	}
+	return func(st *State) *account.Entry {
+		st.Chores = slices.DeleteFunc(st.Chores, func(c Chore) bool { return slices.ContainsFunc(ended, c.same) })
+		for i, c := range st.Chores {
+			if slices.ContainsFunc(missing, c.same) {
+				st.Chores[i].Tries, st.Chores[i].Due = c.Tries+1, youngest.Add(orphanGrace)
+			}
+		}
+		return nil
+	}, err
 }
 
 // newestFirst tells when a walk through the keys has come to those made before

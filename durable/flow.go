@@ -1,20 +1,18 @@
 package durable
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
+	"time"
 
 	"github.com/go-faster/jx"
 
 	"latchkey/internal/account"
 	"latchkey/internal/answer"
 	"latchkey/internal/openrouter"
+	"latchkey/internal/oplog"
 	"latchkey/internal/problem"
-	"latchkey/internal/quota"
 	"latchkey/internal/seal"
 	"latchkey/internal/users"
 )
@@ -41,14 +39,19 @@ type turn struct {
 	Request
 	keys  openrouter.Client
 	table users.Table
+	line  *oplog.Line // of this request
 }
 
-// take does what is asked for.
-func (t turn) take() (answer.Answer, Outcome, error) {
-	if err := t.load(); err != nil {
-		return answer.Answer{}, "", err
+// do does what is asked for.
+func (t turn) do() (answer.Answer, Outcome, error) {
+	err := t.load()
+	if err == nil {
+		err = t.importRow()
 	}
-	if err := t.adopt(); err != nil {
+	if unreadable, ok := errors.AsType[*damaged](err); ok {
+		return t.doDamaged(unreadable)
+	}
+	if err != nil {
 		return answer.Answer{}, "", err
 	}
 	if t.Want.reads() {
@@ -59,7 +62,7 @@ func (t turn) take() (answer.Answer, Outcome, error) {
 	}
 	switch t.Want {
 	case repair:
-		return answer.Answer{}, done, t.finishAndForget()
+		return answer.Answer{}, done, t.finishPending()
 	case Adjust:
 		return t.adjust()
 	case Erase:
@@ -84,10 +87,12 @@ func (t turn) ensure() (Outcome, error) {
 	st, policy := t.snapshot(), t.Settings.Policy
 	record := st.user()
 	switch {
-	case record == nil:
-		return t.create(account.Provision)
-	case record.Suspended:
+	case record != nil && record.Suspended:
 		return "", problem.New(problem.Suspended, "An operator has suspended this user.")
+	case st.Pending != nil && st.Pending.Assign != nil:
+		return t.assign()
+	case record == nil:
+		return t.create(account.Provision, nothing)
 	case policy.Spent(record.RemainingLimit) && !st.Disabled:
 		return t.renew()
 	case st.Pending != nil || record.Hash == "":
@@ -98,41 +103,49 @@ func (t turn) ensure() (Outcome, error) {
 	return t.read()
 }
 
-// adopt looks, where the object's storage is empty, whether D1 knows the user:
-// from an object that was lost, or from an older table.
-func (t turn) adopt() error {
+// importRow looks, where the object's storage is empty, whether D1 knows the
+// user: from an object that was lost, or from an older table. Others may be able
+// to write there, so of its key no more is believed than that it opens: the hash
+// is that of the key, and of a row without one nothing is done at OpenRouter.
+func (t turn) importRow() error {
 	if !t.empty() {
 		return nil
 	}
 	record, found, err := t.table.Find(t.user)
-	if err != nil {
+	_, senseless := errors.AsType[*users.DamagedError](err)
+	switch {
+	case senseless:
+		return &damaged{err}
+	case err != nil:
 		return unavailable("The database cannot be reached just now.", 0, err)
-	}
-	if !found {
+	case !found:
 		return nil
 	}
-	if strings.HasPrefix(record.Key, "sk-") { // unsealed, as older tables have it
-		if record.Hash == "" {
-			record.Hash = hashOf(record.Key)
-		}
-		record.Key = t.Settings.Sealer.Seal(t.user, seal.NewSecret(record.Key))
-	}
+	record.Key, record.Hash = t.importKey(record.Key)
 	// Dying before this write leaves it to the next request to look again.
 	return t.update(func(st *State) *account.Entry {
 		if st.Record != nil || st.Pending != nil {
 			return nil // somebody was faster
 		}
 		st.Record, st.D1.Seq = &record, record.Seq
-		if record.Key == "" && record.Hash != "" { // the object was lost while it deleted the key
+		if record.Suspended && record.Hash != "" { // the object was lost while it deleted the key
 			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.soon()}
 		}
 		return nil
 	})
 }
 
-func hashOf(key string) string {
-	sum := sha256.Sum256([]byte(key))
-	return hex.EncodeToString(sum[:])
+// importKey returns the key of a row, sealed, and its hash; both empty where it
+// does not open. Older tables have it unsealed.
+func (t turn) importKey(stored string) (sealed, hash string) {
+	key := seal.NewSecret(stored)
+	if !isKey(stored) {
+		var err error
+		if key, _, err = t.Settings.Sealer.Open(t.user, stored); err != nil {
+			return "", ""
+		}
+	}
+	return t.Settings.Sealer.Seal(t.user, key), openrouter.HashOf(key.Reveal())
 }
 
 // giveUpCreation ends a creation whose answer never came: the object died over
@@ -143,16 +156,19 @@ func (t turn) giveUpCreation() error {
 		return nil
 	}
 	return t.update(func(st *State) *account.Entry {
-		since := st.Pending.Since // however long ago: its key is as old
-		st.Chores = append(st.Chores, Chore{Orphan: st.Pending.Create, Since: since, Due: t.soon()})
+		// Since when the POST was sent, however long ago: its key is as old.
+		st.addOrphan(st.Pending.Create, st.Pending.Since, t.Now(), t.soon())
 		st.Pending = nil
 		return nil
 	})
 }
 
-// readLately tells whether the last reading is young enough to be used again.
+// readLately tells whether the last reading is young enough to be used again. One
+// in the future is not: the clock was set back.
 func (t turn) readLately(st *State) bool {
-	return !st.Disabled && st.Record.Key != "" && t.Now().Sub(st.ReadAt) < t.Settings.MeterInterval
+	age := t.Now().Sub(st.ReadAt)
+	return age >= 0 && age < t.Settings.MeterInterval && !st.Disabled && !t.runsOut(st) &&
+		!(t.Settings.Policy.HardCap && st.Record.UsageLimit > st.available())
 }
 
 // rename takes the name and address of the token over into the record. A token
@@ -167,57 +183,139 @@ func (t turn) rename(st *State) *account.Entry {
 	return nil
 }
 
+// expired tells whether the record's key is past its end.
+func (t turn) expired(st *State) bool {
+	return !st.ExpiresAt.IsZero() && !t.Now().Before(st.ExpiresAt)
+}
+
+// runsOut tells whether the record's key has less than a tenth of its life left.
+func (t turn) runsOut(st *State) bool {
+	return !st.ExpiresAt.IsZero() && t.Now().Add(t.Settings.KeyTTL/10).After(st.ExpiresAt) || t.expired(st)
+}
+
+// final tells whether a reading of the record's key tells all that is ever charged
+// for it: it is not settled, or has run out so long ago that nothing shows up late.
+func (t turn) final(st *State) bool {
+	after := t.Settings.SettleAfter
+	return after == 0 || !st.ExpiresAt.IsZero() && !t.Now().Before(st.ExpiresAt.Add(after))
+}
+
 // read asks OpenRouter what is left on the key, charges what was spent, and
 // keeps or replaces the key. One that was disabled when it was read last is not
 // handed out before a reading says that this is over, nor is its quota renewed.
 func (t turn) read() (Outcome, error) {
-	st, policy := t.snapshot(), t.Settings.Policy
-	record, spent := st.Record, policy.Spent(st.Record.RemainingLimit)
-	key, err := t.keys.Get(record.Hash)
-	var failure *openrouter.Error
+	before := t.snapshot()
+	key, err := t.keys.Get(before.Record.Hash)
 	switch {
-	case openrouter.IsGone(err) && spent:
+	case openrouter.IsGone(err) && t.Settings.Policy.Spent(before.Record.RemainingLimit):
 		return t.renew()
 	case openrouter.IsGone(err):
-		return t.create(account.Rotate)
-	case t.Want == Me && !st.Disabled && errors.As(err, &failure) && failure.Kind == openrouter.Unavailable:
+		return t.create(account.Rotate, t.vanished)
+	case err != nil && t.Want == Me && !before.Disabled && !t.expired(before):
+		t.line.Err = err.Error()
 		return Unmetered, t.update(t.rename)
 	case err != nil:
 		return "", err
 	}
 
-	remaining := record.RemainingLimit - quota.Charge(record.UsageLimit, key.Left)
-	keep := t.Want == Me && (key.Uncapped || policy.Keeps(key.Left, remaining))
-
 	// The charge is final with this write. If we die before it, the next reading
 	// finds the same usage again; after it, the usage is charged and usage_limit
 	// is what the next reading starts from. A key that is to go is marked in the
 	// same write: the DELETE follows, here or by whoever comes next.
+	var next step
 	err = t.update(func(st *State) *account.Entry {
 		t.rename(st)
+		spent := t.Settings.Policy.Spent(st.Record.RemainingLimit)
+		entry := st.take(key)
 		if st.Disabled = key.Disabled; t.Settings.MeterInterval > 0 {
 			st.ReadAt = moment(t.Now())
 		}
-		if !keep && !spent && !key.Disabled {
-			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.soon()}
-			st.Record.Key = ""
+		if next = t.decide(st, key, spent); next == deleteFirst {
+			st.Pending = &Pending{Delete: key.Hash, Final: t.final(st), Since: t.Now(), Due: t.soon()}
 		}
-		if !key.Uncapped {
-			st.Record.UsageLimit = key.Left
-		}
-		return st.charge(key, record.UsageLimit)
+		return entry
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
-	case key.Disabled:
-		return "", problem.New(problem.KeyDisabled, "An operator has disabled this user's key.")
-	case spent:
-		return t.renew()
+	}
+	switch next {
 	case keep:
 		return Kept, nil
+	case refuseDisabled:
+		return "", problem.New(problem.KeyDisabled, "An operator has disabled this user's key.")
+	case renewQuota:
+		return t.renew()
+	case wait:
+		return "", t.noRoom()
+	case createFirst:
+		return t.create(account.Rotate, nothing)
+	case deleteFirst:
+		return t.deleteAndCreate()
 	}
-	return t.replace()
+	return "", fmt.Errorf("durable: no such step: %q", next)
+}
+
+// step is what follows on a reading.
+type step string
+
+const (
+	keep           step = "keep"            // hand the present key out
+	refuseDisabled step = "refuse disabled" // an operator disabled it
+	renewQuota     step = "renew"           // the quota is spent
+	wait           step = "wait"            // it is used up, and there may be no other one yet
+	createFirst    step = "create first"    // replace it, and let it go on working for a while
+	deleteFirst    step = "delete first"    // replace it
+)
+
+// decide says what follows on a reading of the record's key, which the state has
+// taken over. spent: the quota was spent before it.
+func (t turn) decide(st *State, key openrouter.Key, spent bool) step {
+	policy, left, available := t.Settings.Policy, st.Record.UsageLimit, st.available()
+	me := t.Want == Me
+	// Under HARD_CAP no key may hold more than what remains, whoever changed that.
+	tooMuch := policy.HardCap && !key.Uncapped && left > available
+	switch {
+	case key.Disabled:
+		return refuseDisabled
+	case spent || policy.HardCap && policy.Spent(st.Record.RemainingLimit):
+		return renewQuota
+	case me && !t.runsOut(st) && (key.Uncapped || policy.Keeps(left, available)):
+		return keep
+	}
+	// What the present key may still have cost counts until it is settled.
+	unsettled := max(left, 0)
+	mustGo := tooMuch || t.expired(st)
+	if me && !mustGo && t.Settings.RotationOverlap > 0 && !st.full() && policy.Allows(available-unsettled) {
+		return createFirst
+	}
+	if t.final(st) {
+		unsettled = 0
+	}
+	switch {
+	case !st.full() && (mustGo || policy.Allows(available-unsettled)):
+		return deleteFirst
+	case me && !mustGo && (!policy.HardCap || left > policy.RenewAt):
+		return keep // better than none
+	}
+	return wait
+}
+
+// deleteAndCreate replaces a key that was just found to be used up. Where the
+// DELETE surely had no effect, the key goes on working and is handed out.
+func (t turn) deleteAndCreate() (Outcome, error) {
+	outcome, err := t.replace()
+	var failure *openrouter.Error
+	st := t.snapshot()
+	if t.Want != Me || !errors.As(err, &failure) || failure.Uncertain || st.Pending == nil || st.Pending.Delete == "" ||
+		t.expired(st) || t.Settings.Policy.HardCap && st.Record.UsageLimit > st.available() {
+		return outcome, err
+	}
+	t.line.Err = err.Error()
+	// Dying before this write leaves the DELETE to the alarm.
+	return Kept, t.update(func(st *State) *account.Entry {
+		st.Pending = nil // the next reading tries again
+		return nil
+	})
 }
 
 // replace deletes the present key, if there is one, and creates a new one once
@@ -226,7 +324,7 @@ func (t turn) replace() (Outcome, error) {
 	if err := t.finishDeletion(); err != nil {
 		return "", err
 	}
-	return t.create(account.Rotate)
+	return t.create(account.Rotate, t.ended)
 }
 
 // finishDeletion sends the DELETE that is pending, if one is. It may have been
@@ -238,25 +336,31 @@ func (t turn) finishDeletion() error {
 		return nil
 	}
 	end := t.keys.Delete
-	if t.Settings.SettleAfter > 0 {
+	if t.Settings.SettleAfter > 0 && !pending.Final {
 		end = t.keys.Disable
 	}
 	if failed := end(pending.Delete); failed != nil {
-		// Whether it was deleted is not known, so the key is handed out no more.
-		err := t.update(func(st *State) *account.Entry {
-			st.Pending.Tries++
-			st.Pending.Due = t.Now().Add(backoff(st.Pending.Tries, maxChoreRetry))
-			return nil
-		})
-		return errors.Join(failed, err)
+		return errors.Join(failed, t.update(t.postponePending))
 	}
 	return nil
 }
 
-// finishAndForget ends a pending deletion and writes down that it did. In a
-// rotation create does so, together with what comes next.
-func (t turn) finishAndForget() error {
-	if err := t.finishDeletion(); err != nil || t.snapshot().Pending == nil {
+// postponePending leaves what is pending to the alarm, after a try that failed.
+func (t turn) postponePending(st *State) *account.Entry {
+	st.Pending.Tries++
+	st.Pending.Due = t.Now().Add(backoff(st.Pending.Tries, maxChoreRetry))
+	return nil
+}
+
+// finishPending ends what is pending, and writes down that it did. In a request
+// of the user create does so, together with what comes next.
+func (t turn) finishPending() error {
+	pending := t.snapshot().Pending
+	if pending != nil && pending.Assign != nil {
+		_, err := t.assign()
+		return err
+	}
+	if err := t.finishDeletion(); err != nil || pending == nil {
 		return err
 	}
 	return t.update(func(st *State) *account.Entry {
@@ -266,125 +370,66 @@ func (t turn) finishAndForget() error {
 	})
 }
 
-// ended forgets a key whose end was confirmed.
-func (t turn) ended(st *State) {
-	if st.Pending != nil && t.Settings.SettleAfter > 0 {
-		st.settle(t.Now(), t.Settings.SettleAfter)
-	}
-	st.dropKey()
-}
-
 // renew starts a spent quota anew, where it is time.
 func (t turn) renew() (Outcome, error) {
-	wait := t.Settings.Policy.RenewIn(t.snapshot().Record.CreatedAt, t.Now())
-	if wait <= 0 {
-		return t.create(account.Renew)
+	left := t.Settings.Policy.RenewIn(t.snapshot().Record.CreatedAt, t.Now())
+	if left <= 0 {
+		return t.create(account.Renew, t.retire)
 	}
 	// Dying before this write leaves the key to the next request; after it, the
 	// alarm deletes it.
 	err := t.update(func(st *State) *account.Entry {
 		t.rename(st)
+		if t.Settings.SettleAfter > 0 && st.Record.Hash != "" { // the quota goes on
+			st.settle(true, t.Now(), t.Now())
+			st.dropKey()
+		}
 		t.retire(st)
 		return nil
 	})
 	if err != nil {
 		return "", err
 	}
-	p := problem.New(problem.QuotaExhausted, "The quota is spent. It begins anew later.")
-	p.RetryAfter = wait
-	return "", p
+	return "", t.exhausted("The quota is spent. It begins anew later.", left)
 }
 
-// writeOff leaves the keys that were to be settled to be deleted: the quota that
-// they would be charged to is over.
-func (t turn) writeOff(st *State) {
-	for i, c := range st.Chores {
-		if c.Settle != "" {
-			st.Chores[i] = Chore{Delete: c.Settle, Since: c.Since, Due: t.soon()}
-		}
-	}
+// exhausted is the answer where there may be no key for so long.
+func (t turn) exhausted(detail string, left time.Duration) error {
+	p := problem.New(problem.QuotaExhausted, detail)
+	p.RetryAfter, p.RenewsAt = left, t.renewsAt(t.snapshot().Record)
+	return p
 }
 
-// retire leaves the record's key, if it has one, to be deleted in the background.
-func (t turn) retire(st *State) {
-	if st.Record != nil && st.Record.Hash != "" {
-		st.Chores = append(st.Chores, Chore{Delete: st.Record.Hash, Since: t.Now(), Due: t.soon()})
+// renewsAt is when a quota may begin anew; zero where that is at any time.
+func (t turn) renewsAt(r *account.Record) time.Time {
+	if t.Settings.Policy.RenewAfter == 0 {
+		return time.Time{}
 	}
-	st.dropKey()
-	st.Pending = nil
+	return r.CreatedAt.Add(t.Settings.Policy.RenewAfter)
 }
 
-// create makes a key: the first one, the next one, or the first of a new quota.
-// The old one is gone by now; only in a renewal it is deleted afterwards.
-func (t turn) create(kind account.Kind) (Outcome, error) {
-	if len(t.snapshot().Chores) >= maxChores {
-		return "", unavailable("OpenRouter has failed too often of late.", 0, errors.New("durable: too many keys are still to be got rid of"))
+// noRoom is the answer where there may be no other key before one is settled.
+func (t turn) noRoom() error {
+	st := t.snapshot()
+	next, any := st.settled()
+	left := next.Sub(t.Now())
+	if !any {
+		left = t.Settings.SettleAfter
 	}
-	policy, op := t.Settings.Policy, t.NewOp()
-	limit := policy.NewKeyLimit(policy.TotalLimit)
-	// Dying after this write leaves a key that may exist and that nobody can use:
-	// whoever comes next takes another op, and the alarm looks for this one.
-	err := t.update(func(st *State) *account.Entry {
-		switch kind {
-		case account.Renew:
-			t.retire(st)
-		case account.Rotate:
-			t.ended(st)
-			limit = policy.NewKeyLimit(st.Record.RemainingLimit)
-		}
-		st.Pending = &Pending{Create: op, Since: t.Now(), Due: t.soon()}
-		return nil
-	})
-	if err != nil {
-		return "", err
+	if left <= 0 { // OpenRouter has not told yet what it cost
+		left = defaultRetryAfter
 	}
-	key, hash, failed := t.keys.Create(keyName(t.user, op), limit)
-	if failed != nil {
-		// Never repeated: if it was carried out, a second POST would make a second key.
-		err := t.update(func(st *State) *account.Entry {
-			// Even 429 may come from a gateway that had passed the POST on.
-			var e *openrouter.Error
-			if errors.As(failed, &e) && (e.Uncertain || e.Status == http.StatusTooManyRequests) {
-				st.Chores = append(st.Chores, Chore{Orphan: op, Since: t.Now(), Due: t.soon()})
-			}
-			st.Pending = nil
-			return nil
-		})
-		return "", errors.Join(failed, err)
+	if st.full() {
+		return unavailable("Too many keys of this user are still to be settled or deleted.", left,
+			errors.New("durable: too many keys are still to be got rid of"))
 	}
-	// Dying before this write loses the key's text for good: see above.
-	err = t.update(func(st *State) *account.Entry {
-		if kind != account.Rotate {
-			t.writeOff(st)
-			before := st.Record
-			st.Record = &account.Record{
-				UserID: t.user, TotalLimit: policy.TotalLimit, RemainingLimit: policy.TotalLimit, CreatedAt: moment(t.Now()),
-			}
-			if before != nil {
-				st.Record.UserName, st.Record.Email, st.Record.Seq = before.UserName, before.Email, before.Seq
-			}
-		}
-		t.rename(st)
-		st.Record.Key, st.Record.Hash, st.Record.UsageLimit = t.Settings.Sealer.Seal(t.user, key), hash, limit
-		if st.Pending = nil; t.Settings.MeterInterval > 0 {
-			st.ReadAt = moment(t.Now())
-		}
-		entry := &account.Entry{Kind: kind, Credits: limit, Hash: hash}
-		if kind == account.Renew {
-			entry.Credits = policy.TotalLimit
-		}
-		return entry
-	})
-	return outcomes[kind], err
+	return t.exhausted("What remains of the quota may be spent already. It is known once the last keys are settled.", left)
 }
-
-// keyName is the name of a key at OpenRouter. It finds the key of a POST whose
-// answer was lost.
-func keyName(user, op string) string { return "latchkey:" + user + ":" + op }
 
 // body opens the key and returns what the client gets, in JSON.
 func (t turn) body(outcome Outcome) (string, error) {
-	r := t.snapshot().Record
+	st := t.snapshot()
+	r := st.Record
 	key, err := t.open(r)
 	if err != nil {
 		return "", err
@@ -404,6 +449,17 @@ func (t turn) body(outcome Outcome) (string, error) {
 	}{{"total_limit", r.TotalLimit}, {"remaining_limit", r.RemainingLimit}, {"usage_limit", r.UsageLimit}} {
 		e.FieldStart(f.name)
 		f.value.Encode(&e)
+	}
+	e.FieldStart("version")
+	e.Int64(r.Seq)
+	for _, f := range [...]struct {
+		name string
+		at   time.Time
+	}{{"key_expires_at", st.ExpiresAt}, {"renews_at", t.renewsAt(r)}} {
+		if !f.at.IsZero() {
+			e.FieldStart(f.name)
+			account.EncodeTime(&e, f.at.UTC())
+		}
 	}
 	e.FieldStart("outcome")
 	e.StrEscape(string(outcome))

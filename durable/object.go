@@ -233,8 +233,8 @@ func (o *Object) fly(f *flight) (result answer.Answer, line oplog.Line) {
 		line.Millis = o.Now().Sub(began).Milliseconds()
 		line.Calls = calls.calls
 	}()
-	t := turn{Object: o, Request: f.Request, keys: o.client(calls), table: users.Table{DB: calls}}
-	a, outcome, err := t.take()
+	t := turn{Object: o, Request: f.Request, keys: o.client(calls), table: users.Table{DB: calls}, line: &line}
+	a, outcome, err := t.do()
 	if err != nil {
 		return o.refuse(err, &line), line
 	}
@@ -298,29 +298,45 @@ func unavailable(detail string, retryAfter time.Duration, cause error) *problem.
 // client returns a client of OpenRouter whose calls are recorded.
 func (o *Object) client(calls *recorder) openrouter.Client {
 	return openrouter.Client{
-		BaseURL: o.Settings.OpenRouterURL, ProvisioningKey: o.Settings.ProvisioningKey, Transport: calls, Now: o.Now,
+		BaseURL: o.Settings.OpenRouterURL, ProvisioningKey: o.Settings.ProvisioningKey, Workspace: o.Settings.Workspace,
+		Transport: calls, Now: o.Now,
 	}
 }
 
-// load reads the state from storage, once.
+// damaged says that what is stored of a user makes no sense. An operator is shown
+// so, and can erase the user.
+type damaged struct{ cause error }
+
+func (d *damaged) Error() string { return "durable: what is stored makes no sense: " + d.cause.Error() }
+
+// Unwrap returns the cause.
+func (d *damaged) Unwrap() error { return d.cause }
+
+// load reads the state from storage, once, and follows the clock where that was
+// set back since: what is due so long after something stays so long after it.
 func (o *Object) load() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.state != nil {
-		return nil
-	}
-	stored, err := o.Storage.Load()
-	if err != nil {
-		return fmt.Errorf("durable: loading the state: %w", err)
-	}
-	st := &State{}
-	if stored != "" {
-		if err := st.decode(stored); err != nil {
-			return fmt.Errorf("durable: the stored state: %w", err)
+	if o.state == nil {
+		stored, err := o.Storage.Load()
+		if err != nil {
+			return fmt.Errorf("durable: loading the state: %w", err)
 		}
-		o.stored = st
+		st := &State{}
+		if stored != "" {
+			if err := st.decode(stored); err != nil {
+				return &damaged{err}
+			}
+			o.stored = st
+		}
+		o.state = st
 	}
-	o.state = st
+	if back := o.state.At.Sub(o.Now()); back > clockTolerance {
+		st := o.state.clone()
+		st.shift(-back)
+		o.state, o.rang = st, time.Time{}
+		o.busySince, o.projected = o.busySince.Add(-back), o.projected.Add(-back)
+	}
 	return nil
 }
 
@@ -347,6 +363,7 @@ func (o *Object) update(c change) error {
 	now := o.Now()
 	next := o.state.clone()
 	entry := c(next)
+	next.At = moment(now)
 	nextD1 := o.nextD1() // the change may be that D1 was written
 	busy := nextD1.After(now)
 	if r := next.Record; r != nil && (o.state.Record == nil || *r != *o.state.Record) {
@@ -362,7 +379,7 @@ func (o *Object) update(c change) error {
 			entry.Seq, entry.At, entry.RemainingLimit = r.Seq, r.UpdatedAt, r.RemainingLimit
 		}
 	}
-	next.Alarm = next.wake(now)
+	next.Alarm = next.wake(now, o.soon())
 	switch {
 	case o.alarmStays(next.Alarm, busy, now):
 		next.Alarm = o.state.Alarm

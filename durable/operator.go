@@ -1,13 +1,16 @@
 package durable
 
 import (
+	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"latchkey/internal/account"
 	"latchkey/internal/answer"
 	"latchkey/internal/oplog"
 	"latchkey/internal/problem"
+	"latchkey/internal/users"
 )
 
 // This file is what an operator asks of a user's object: docs/operations.md has
@@ -45,6 +48,7 @@ type inspection struct {
 	Chores  []Chore    `json:"background"`
 	D1      shownLag   `json:"d1"`
 	Alarm   *time.Time `json:"alarm"`
+	Damaged string     `json:"damaged,omitempty"` // why what is stored makes no sense; the rest is empty then
 }
 
 // shown is a record with no more of its key than tells which one it is.
@@ -77,7 +81,7 @@ func (t turn) inspect(st *State) inspection {
 			r.UserID, r.UserName, r.Email, t.label(r.Key), r.Hash, r.TotalLimit, r.RemainingLimit, r.UsageLimit,
 			r.Suspended, r.Seq, r.CreatedAt, r.UpdatedAt,
 		},
-		Pending: st.Pending,
+		Pending: t.shownPending(st.Pending),
 		Chores:  append([]Chore{}, st.Chores...), // [] rather than null
 		D1:      shownLag{Seq: st.D1.Seq, Behind: st.behind(), Tries: st.D1.Tries},
 	}
@@ -88,6 +92,17 @@ func (t turn) inspect(st *State) inspection {
 		body.Alarm = &st.Alarm
 	}
 	return body
+}
+
+// shownPending is what is pending, with no more of a new key than tells which one it is.
+func (t turn) shownPending(p *Pending) *Pending {
+	if p == nil || p.Assign == nil {
+		return p
+	}
+	shown, assign := *p, *p.Assign
+	assign.Key = t.label(assign.Key)
+	shown.Assign = &assign
+	return &shown
 }
 
 // label is a sealed key as OpenRouter labels it: sk-or-v1-abc...xyz.
@@ -146,35 +161,99 @@ func (t turn) adjust() (answer.Answer, Outcome, error) {
 	return answer.JSON(http.StatusOK, "application/json", t.inspect(t.snapshot())), done, nil
 }
 
+// adjustLimits changes the limits, each by itself, so that the ledger tells every
+// credit that was granted or taken: what remains is what it began with, less all
+// that the ledger took.
 func (t turn) adjustLimits() error {
-	if t.Adjustment.TotalLimit == nil && t.Adjustment.RemainingLimit == nil {
+	total, remaining := t.Adjustment.TotalLimit, t.Adjustment.RemainingLimit
+	if total == nil && remaining == nil {
 		return nil
 	}
-	tooMuch := false
-	err := t.update(func(st *State) *account.Entry {
-		r, before := st.Record, *st.Record
-		if total := t.Adjustment.TotalLimit; total != nil {
-			r.TotalLimit = *total
-			r.RemainingLimit += *total - before.TotalLimit
-		}
-		moved := r.RemainingLimit
-		if remaining := t.Adjustment.RemainingLimit; remaining != nil {
-			r.RemainingLimit = *remaining
-		}
-		if tooMuch = max(r.RemainingLimit, -r.RemainingLimit) > account.MaxCredits; tooMuch {
-			*r = before // it could not be read back
-		}
-		if *r == before {
-			return nil
-		}
-		// Counted like a charge, the entry keeps what remains equal to the total
-		// less what the ledger took.
-		return &account.Entry{Kind: account.Adjust, Credits: moved - r.RemainingLimit, Hash: r.Hash}
-	})
-	if tooMuch {
+	r := t.snapshot().Record
+	left := r.RemainingLimit
+	if total != nil {
+		left += *total - r.TotalLimit
+	}
+	if remaining != nil {
+		left = *remaining
+	}
+	if max(left, -left) > account.MaxCredits {
 		return problem.New(problem.InvalidRequest, "That would leave more than "+account.MaxCredits.String()+" credits.")
 	}
-	return err
+	if total != nil {
+		err := t.grant(func(r *account.Record) {
+			r.RemainingLimit += *total - r.TotalLimit
+			r.TotalLimit = *total
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if remaining != nil {
+		if err := t.grant(func(r *account.Record) { r.RemainingLimit = *remaining }); err != nil {
+			return err
+		}
+	}
+	return t.capKey()
+}
+
+// grant changes limits, and books what that takes from what remains.
+func (t turn) grant(change func(*account.Record)) error {
+	return t.update(func(st *State) *account.Entry {
+		before := *st.Record
+		if change(st.Record); *st.Record == before {
+			return nil
+		}
+		st.abandonAssign(t.Now()) // its limit is that of before
+		return &account.Entry{Kind: account.Adjust, Credits: before.RemainingLimit - st.Record.RemainingLimit, Hash: before.Hash}
+	})
+}
+
+// capKey gives the present key up where it holds more than remains, under
+// HARD_CAP: its holder need not ask again.
+func (t turn) capKey() error {
+	tooMuch := func() bool {
+		st := t.snapshot()
+		return t.Settings.Policy.HardCap && st.Record.Hash != "" && st.Pending == nil && st.Record.UsageLimit > st.available()
+	}
+	if !tooMuch() {
+		return nil
+	}
+	if uncapped, err := t.meterKey(); err != nil || uncapped || !tooMuch() {
+		return err
+	}
+	return t.endKey(func(st *State) *account.Entry { return nil })
+}
+
+// meterKey charges what was spent on the present key, if OpenRouter tells.
+func (t turn) meterKey() (uncapped bool, err error) {
+	key, failed := t.keys.Get(t.snapshot().Record.Hash)
+	if failed != nil {
+		return false, nil // what is not known now is not waited for
+	}
+	return key.Uncapped, t.update(func(st *State) *account.Entry { return st.take(key) })
+}
+
+// endKey makes a change and ends all keys of the user with it. It takes effect
+// with its write, and does not wait for OpenRouter to be well: dying after the
+// write leaves the keys to the alarm.
+func (t turn) endKey(with change) error {
+	err := t.update(func(st *State) *account.Entry {
+		entry := with(st)
+		st.abandonAssign(t.Now())
+		st.endOverlaps(t.Now())
+		if hash := st.Record.Hash; hash != "" && st.Pending == nil {
+			st.Pending = &Pending{Delete: hash, Since: t.Now(), Due: t.soon()}
+		}
+		return entry
+	})
+	if err != nil {
+		return err
+	}
+	if err := t.finishPending(); err != nil {
+		t.Log(oplog.Line{Evt: oplog.Admin, User: t.user, Op: string(t.Want), Outcome: "again", Err: err.Error()})
+	}
+	return nil
 }
 
 func (t turn) resume() error {
@@ -184,37 +263,17 @@ func (t turn) resume() error {
 	})
 }
 
-// suspend charges what was spent, if OpenRouter tells, and deletes the key. It
-// takes effect with its write, and does not wait for OpenRouter to be well.
+// suspend charges what was spent, if OpenRouter tells, and deletes the key.
 func (t turn) suspend() error {
-	st := t.snapshot()
-	if record := st.Record; record.Hash != "" && st.Pending == nil {
-		if key, err := t.keys.Get(record.Hash); err == nil && !key.Uncapped {
-			err := t.update(func(st *State) *account.Entry {
-				st.Record.UsageLimit = key.Left
-				return st.charge(key, record.UsageLimit)
-			})
-			if err != nil {
-				return err
-			}
+	if st := t.snapshot(); st.Record.Hash != "" && st.Pending == nil {
+		if _, err := t.meterKey(); err != nil {
+			return err
 		}
 	}
-	// Dying after this write leaves the deletion to the alarm.
-	err := t.update(func(st *State) *account.Entry {
-		hash := st.Record.Hash
-		st.Record.Suspended, st.Record.Key, st.Disabled = true, "", false
-		if hash != "" && st.Pending == nil {
-			st.Pending = &Pending{Delete: hash, Since: t.Now(), Due: t.soon()}
-		}
-		return &account.Entry{Kind: account.Suspend, Hash: hash}
+	return t.endKey(func(st *State) *account.Entry {
+		st.Record.Suspended, st.Disabled = true, false
+		return &account.Entry{Kind: account.Suspend, Hash: st.Record.Hash}
 	})
-	if err != nil {
-		return err
-	}
-	if err := t.finishAndForget(); err != nil {
-		t.Log(oplog.Line{Evt: oplog.Admin, User: t.user, Op: "suspend", Outcome: "again", Err: err.Error()})
-	}
-	return nil
 }
 
 // erase deletes the user's key and forgets all but the ledger.
@@ -272,4 +331,44 @@ func (t turn) eraseOutside(hash string) error {
 		return err
 	}
 	return t.update(write)
+}
+
+// doDamaged answers where what is stored of the user makes no sense. Whether a key
+// is known here cannot be said then.
+func (t turn) doDamaged(why *damaged) (answer.Answer, Outcome, error) {
+	switch t.Want {
+	case Inspect:
+		cause := why.cause.Error()
+		body := inspection{Record: shown{UserID: t.user}, Chores: []Chore{}, Damaged: strings.ToValidUTF8(cause[:min(len(cause), 200)], "")}
+		return answer.JSON(http.StatusOK, "application/json", body), done, nil
+	case Erase:
+		return t.eraseDamaged()
+	}
+	return answer.Answer{}, "", why
+}
+
+// eraseDamaged begins anew what makes no sense, as an erased user. What can be
+// read of the row in D1 still tells which key is to be deleted; any other one is
+// left to the search for keys that nobody owns.
+func (t turn) eraseDamaged() (answer.Answer, Outcome, error) {
+	record, _, err := t.table.Find(t.user)
+	if _, senseless := errors.AsType[*users.DamagedError](err); err != nil && !senseless {
+		return answer.Answer{}, "", unavailable("The database cannot be reached just now.", 0, err)
+	}
+	t.mu.Lock()
+	t.state, t.stored = &State{}, nil
+	t.mu.Unlock()
+	// Dying before this write leaves all as it was; after it, to the alarm.
+	err = t.update(func(st *State) *account.Entry {
+		if _, hash := t.importKey(record.Key); hash != "" {
+			st.Chores = append(st.Chores, Chore{Delete: hash, Since: t.Now(), Due: t.Now()})
+		}
+		// The numbers so far are not known. No user has had as many changes.
+		st.Record = &account.Record{UserID: t.user, Seq: t.Now().UnixMilli(), Erased: true}
+		return &account.Entry{Kind: account.Erase}
+	})
+	if err != nil {
+		return answer.Answer{}, "", err
+	}
+	return answer.JSON(http.StatusAccepted, "application/json", map[string]string{"status": "erasing"}), done, nil
 }

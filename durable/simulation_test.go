@@ -12,6 +12,7 @@ import (
 	"latchkey/durable"
 	"latchkey/internal/account"
 	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/seal"
 )
 
 // state decodes what a home has in storage.
@@ -65,16 +66,16 @@ func (w *world) checkKeys(user string, record account.Record) {
 	}
 }
 
-// checkMoney: remaining = total - the charges of this quota, and nothing is
+// checkMoney: what remains is what the ledger left of this quota, and nothing is
 // charged that was not spent, or twice, or forgotten after it was read.
 func (w *world) checkMoney(h *home, record account.Record) {
 	charges := map[string]account.Credits{}
-	remaining := record.TotalLimit
+	var remaining account.Credits
 	var renewed time.Time
 	for _, e := range h.ledger {
 		switch e.Kind {
 		case account.Provision, account.Renew:
-			remaining, renewed = record.TotalLimit, e.At
+			remaining, renewed = w.settings.Policy.TotalLimit, e.At
 		case account.Adjust:
 			remaining -= e.Credits
 		case account.Charge:
@@ -96,8 +97,8 @@ func (w *world) checkMoney(h *home, record account.Record) {
 		if charged > spent {
 			w.violated("%s spent %s on %s and was charged %s", h.user, spent, key.Name, charged)
 		}
-		// Under SETTLE_AFTER a key may be read a last time just when its quota ends.
-		ended := w.settings.SettleAfter > 0 && key.CreatedAt.Before(renewed)
+		// A key may be read a last time, to be settled, just when its quota ends.
+		ended := w.settings.SettleAfter+w.settings.RotationOverlap > 0 && key.CreatedAt.Before(renewed)
 		if charged < w.read[key.Hash] && !ended {
 			w.violated("%s had spent %s on %s when it was read, and was charged %s", h.user, w.read[key.Hash], key.Name, charged)
 		}
@@ -182,7 +183,7 @@ var scenarios = []scenario{
 		got := w.asked(durable.Me)
 		w.spend(ada, 0.2)
 		w.withdraw(got.Hash)
-	}, want: durable.Me, outcome: "rotated", calls: []string{"get", "create"}},
+	}, want: durable.Me, outcome: "rotated", calls: []string{"get", "create", "delete"}},
 	{name: "the key is disabled", before: func(w *world) {
 		got := w.asked(durable.Me)
 		w.spend(ada, 0.7)
@@ -239,12 +240,79 @@ var scenarios = []scenario{
 	{name: "erase while the row is on its way to D1", before: func(w *world) { w.ask(ada, durable.Me); w.step(0); w.step(0) },
 		want: durable.Erase, calls: []string{"delete"}},
 	{name: "erase a user of whom nobody heard", want: durable.Erase, outcome: "not_found"},
-	{name: "adopted from an older table", adjust: oldRow, want: durable.Me, outcome: "kept", calls: []string{"get"}},
-	{name: "adopted in the middle of a rotation", adjust: func(w *world) { oldRow(w); w.db.rows[ada][3] = "" },
-		want: durable.Me, outcome: "rotated", calls: []string{"delete", "create"}},
-	{name: "adopted and rotated", adjust: func(w *world) { oldRow(w); w.spend(ada, 0.6) },
+	{name: "imported from an older table", adjust: oldRow, want: durable.Me, outcome: "kept", calls: []string{"get"}},
+	{name: "imported, a row whose hash is another key's", adjust: func(w *world) { oldRow(w); w.db.rows[ada][4] = strings.Repeat("0", 64) },
+		want: durable.Me, outcome: "kept", calls: []string{"get"}},
+	{name: "imported, a row with a hash and no key", adjust: func(w *world) { oldRow(w); w.withdraw(w.db.rows[ada][4].(string)); w.db.rows[ada][3] = "" },
+		want: durable.Me, outcome: "rotated", calls: []string{"create"}},
+	{name: "imported, a row whose key does not open", adjust: func(w *world) {
+		oldRow(w)
+		w.withdraw(w.db.rows[ada][4].(string))
+		w.db.rows[ada][3] = sealer.Seal("eve", seal.NewSecret("sk-or-v1-not-a-real-key"))
+	}, want: durable.Me, outcome: "rotated", calls: []string{"create"}},
+	{name: "imported while suspended", adjust: func(w *world) { oldRow(w); w.db.rows[ada][11] = int64(1) },
+		want: durable.Me, outcome: "suspended", calls: []string{"delete"}},
+	{name: "imported and rotated", adjust: func(w *world) { oldRow(w); w.spend(ada, 0.6) },
 		want: durable.Me, outcome: "rotated", calls: []string{"get", "delete", "create"}},
+	{name: "hard cap, spent at once", adjust: func(w *world) { smallQuota(w); w.settings.Policy.HardCap = true },
+		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.95) },
+		want:   durable.Me, outcome: "renewed", calls: []string{"get", "create", "delete"}},
+	{name: "hard cap, the key holds more than an operator left", adjust: func(w *world) { w.settings.Policy.HardCap = true },
+		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.1) },
+		want:   durable.Adjust, change: durable.Adjustment{RemainingLimit: new(account.Credit / 5)}, calls: []string{"get", "delete"}},
+	{name: "hard cap, another key would be too much", adjust: func(w *world) { holding(w); w.settings.Policy.TotalLimit = 2 * account.Credit },
+		before: func(w *world) { w.asked(durable.Me); w.ask(ada, durable.Refresh); w.finish() },
+		want:   durable.Refresh, outcome: "quota_exhausted", calls: []string{"get", "get", "delete"}},
+	{name: "hard cap, what is not settled yet", adjust: func(w *world) { holding(w); w.settings.Policy.TotalLimit = 2 * account.Credit },
+		before: func(w *world) {
+			w.asked(durable.Me)
+			w.spend(ada, 0.7)
+			w.ask(ada, durable.Refresh)
+			w.finish()
+			w.spend(ada, 0.95)
+		},
+		want: durable.Me, outcome: "quota_exhausted", calls: []string{"get", "get", "delete"}},
+	{name: "exhausted under SETTLE_AFTER", adjust: func(w *world) { smallQuota(w); holding(w) },
+		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.95) },
+		want:   durable.Me, outcome: "quota_exhausted", calls: []string{"get", "update", "get", "delete"}, later: 24 * time.Hour},
+	{name: "overlap", adjust: overlapping, before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.6) },
+		want: durable.Me, outcome: "rotated", calls: []string{"get", "create", "update", "get", "delete"}},
+	{name: "overlap, refreshed", adjust: overlapping, before: func(w *world) {
+		w.asked(durable.Me)
+		w.spend(ada, 0.6)
+		w.ask(ada, durable.Me)
+		w.finish()
+	}, want: durable.Refresh, outcome: "rotated", calls: []string{"get", "delete", "create", "update", "get", "delete"}},
+	{name: "overlap, settled, capped", adjust: func(w *world) { overlapping(w); holding(w) },
+		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.6) },
+		want:   durable.Me, outcome: "rotated", calls: []string{"get", "create", "update", "get", "delete"}},
+	{name: "overlap, suspended", adjust: overlapping, before: func(w *world) {
+		w.asked(durable.Me)
+		w.spend(ada, 0.6)
+		w.ask(ada, durable.Me)
+		w.finish()
+	}, want: durable.Adjust, change: durable.Adjustment{Suspended: new(true)}, calls: []string{"get", "delete", "update", "get", "delete"}},
+	{name: "the key runs out", adjust: func(w *world) { w.settings.KeyTTL = time.Hour },
+		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.1); w.now = w.now.Add(55 * time.Minute) },
+		want:   durable.Me, outcome: "rotated", calls: []string{"get", "delete", "create"}},
+	{name: "the key has run out", adjust: func(w *world) { w.settings.KeyTTL = time.Hour; overlapping(w) },
+		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.1); w.now = w.now.Add(2 * time.Hour) },
+		want:   durable.Me, outcome: "rotated", calls: []string{"get", "delete", "create"}},
+	{name: "a guardrail", adjust: guarded, want: durable.Me, outcome: "provisioned", calls: []string{"create", "assign"}},
+	{name: "a guardrail, overlapping", adjust: func(w *world) { guarded(w); overlapping(w) },
+		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.6) },
+		want:   durable.Me, outcome: "rotated", calls: []string{"get", "create", "assign", "update", "get", "delete"}},
 }
+
+// holding caps a user for certain, whatever the meter shows late.
+func holding(w *world) {
+	settling(w)
+	w.settings.Policy.HardCap, w.settings.Policy.RenewAfter = true, 24*time.Hour
+}
+
+func guarded(w *world) { w.settings.Guardrail = w.server.AddGuardrail("class") }
+
+func overlapping(w *world) { w.settings.RotationOverlap = 30 * time.Second }
 
 // oldRow puts a row into D1 as an older program left it: the key unsealed, and
 // no object that knows of it.

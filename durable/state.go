@@ -17,43 +17,53 @@ import (
 // State is all that an object keeps besides the ledger: one JSON value, so
 // that whatever changes together is written together.
 type State struct {
-	Record   *account.Record `json:"record,omitempty"`   // nil until there is a first key
-	Disabled bool            `json:"disabled,omitempty"` // the last reading said that an operator disabled the key
-	ReadAt   time.Time       `json:"read_at,omitzero"`   // the last reading; only kept under METER_INTERVAL
+	Record    *account.Record  `json:"record,omitempty"`    // nil until there is a first key
+	Disabled  bool             `json:"disabled,omitempty"`  // the last reading said that an operator disabled the key
+	ReadAt    time.Time        `json:"read_at,omitzero"`    // the last reading; only kept under METER_INTERVAL
+	KeyLimit  *account.Credits `json:"key_limit,omitempty"` // of the record's key when it was read last or made; nil: not known
+	ExpiresAt time.Time        `json:"expires_at,omitzero"` // of the record's key; zero: never
 
 	Pending *Pending `json:"pending,omitempty"`
 	Chores  []Chore  `json:"chores,omitempty"`
 	D1      Lag      `json:"d1,omitzero"`
 
 	Alarm time.Time `json:"alarm,omitzero"` // what the alarm was set to in this very transaction
+	At    time.Time `json:"at,omitzero"`    // when this was written: a clock that shows less was set back
 }
 
 // Pending is the call of a rotation, renewal or first key that is under way, or
-// was when the object died or the call failed. While there is one, there is no
-// key to hand out.
+// was when the object died or the call failed. While a deletion is pending, the
+// record's key is not handed out.
 type Pending struct {
 	Delete string    `json:"delete,omitempty"` // a DELETE of this hash (under SETTLE_AFTER, a PATCH that disables it) may have been sent
+	Final  bool      `json:"final,omitempty"`  // nothing can show up late on the key to delete: it is not settled
 	Create string    `json:"create,omitempty"` // a POST under this op may have been sent
+	Assign *NewKey   `json:"assign,omitempty"` // a key that is ours, and has to come under the guardrail before anybody gets it
 	Since  time.Time `json:"since"`
 	Tries  int       `json:"tries,omitempty"` // that failed
 	Due    time.Time `json:"due"`             // when the alarm takes it up
 }
 
-// Chore is a key to be got rid of in the background.
-type Chore struct {
-	Delete string          `json:"delete,omitempty"` // by its hash
-	Orphan string          `json:"orphan,omitempty"` // by its op, which its name holds: it may exist or not
-	Settle string          `json:"settle,omitempty"` // by its hash, after it was read and charged a last time; it is disabled
-	Left   account.Credits `json:"left,omitempty"`   // on the key to settle, when it was read last
-	Since  time.Time       `json:"since"`
-	Tries  int             `json:"tries,omitempty"`
-	Due    time.Time       `json:"due"`
+// NewKey is a key that was made and that nobody has been handed yet.
+type NewKey struct {
+	Kind      account.Kind    `json:"kind"` // what its creation amounts to
+	Key       string          `json:"key"`  // sealed
+	Hash      string          `json:"hash"`
+	Limit     account.Credits `json:"limit"`
+	ExpiresAt time.Time       `json:"expires_at,omitzero"`
 }
 
-// ready tells whether a chore can be tried: it is due, or was never tried and
-// need not wait.
-func (c Chore) ready(now time.Time) bool {
-	return !c.Due.After(now) || c.Tries == 0 && c.Settle == ""
+// Chore is a key to be got rid of in the background, once it is Due.
+type Chore struct {
+	Delete string           `json:"delete,omitempty"` // by its hash
+	Orphan string           `json:"orphan,omitempty"` // by its op, which its name holds: it may exist or not
+	Settle string           `json:"settle,omitempty"` // by its hash, after it was read and charged a last time
+	Live   bool             `json:"live,omitempty"`   // the key to settle is yet to be disabled
+	Left   account.Credits  `json:"left,omitempty"`   // on the key to settle, when it was read last: it may still cost that
+	Limit  *account.Credits `json:"limit,omitempty"`  // of the key to settle, as KeyLimit
+	Since  time.Time        `json:"since"`
+	Tries  int              `json:"tries,omitempty"`
+	Due    time.Time        `json:"due"`
 }
 
 // Lag is how far D1 is behind.
@@ -90,6 +100,9 @@ const (
 	orphanMargin = time.Hour
 	// writeGrace is how long a write to D1 that was given up may take to arrive.
 	writeGrace = time.Minute
+	// clockTolerance is by how much the clocks of two machines may differ: an
+	// object that moved may find itself in its own past.
+	clockTolerance = time.Second
 	// stuckAfter is when a background job that keeps failing is called stuck.
 	stuckAfter = 24 * time.Hour
 )
@@ -112,8 +125,8 @@ func (st *State) user() *account.Record {
 func (st *State) behind() bool { return st.Record != nil && st.D1.Seq < st.Record.Seq }
 
 // wake is when the alarm has to ring for what is unfinished; zero: not at all.
-// What is due already gets firstRetry: it is being worked on right now.
-func (st *State) wake(now time.Time) time.Time {
+// What is due already is being worked on right now, and taken up then.
+func (st *State) wake(now, then time.Time) time.Time {
 	var due []time.Time
 	if st.Pending != nil {
 		due = append(due, st.Pending.Due)
@@ -129,36 +142,131 @@ func (st *State) wake(now time.Time) time.Time {
 	}
 	first := slices.MinFunc(due, time.Time.Compare)
 	if !first.After(now) {
-		return now.Add(firstRetry)
+		return then
 	}
 	return first
 }
 
-// charge takes off the quota what was spent on a key since the reading before,
-// which left so much on it, and returns the ledger entry, if there is one.
-func (st *State) charge(key openrouter.Key, before account.Credits) *account.Entry {
+// meter is what is known of the record's key.
+func (st *State) meter() quota.Meter {
+	return quota.Meter{Limit: st.KeyLimit, Left: st.Record.UsageLimit}
+}
+
+// take takes over a reading of the record's key, and returns the ledger entry of
+// what it charges, if it does.
+func (st *State) take(key openrouter.Key) *account.Entry {
 	if key.Uncapped {
 		return nil
 	}
-	spent := quota.Charge(before, key.Left)
-	st.Record.RemainingLimit -= spent
+	meter, spent := st.meter().Read(quota.Meter{Limit: key.Limit, Left: key.Left})
+	st.KeyLimit, st.Record.UsageLimit = meter.Limit, meter.Left
+	return st.charge(spent, key.Hash)
+}
+
+// charge takes off the quota what was spent on a key, and returns the ledger
+// entry, if there is one.
+func (st *State) charge(spent account.Credits, hash string) *account.Entry {
 	if spent == 0 {
 		return nil
 	}
-	return &account.Entry{Kind: account.Charge, Credits: spent, Hash: key.Hash}
+	st.Record.RemainingLimit -= spent
+	return &account.Entry{Kind: account.Charge, Credits: spent, Hash: hash}
 }
 
-// settle leaves the record's key, which is disabled, to be charged once more.
-func (st *State) settle(now time.Time, after time.Duration) {
+// settle leaves the record's key to be read and charged a last time, once it is
+// due; where it is live it is disabled then, and read later.
+func (st *State) settle(live bool, now, due time.Time) {
 	st.Chores = append(st.Chores, Chore{
-		Settle: st.Record.Hash, Left: st.Record.UsageLimit, Since: now, Due: now.Add(after),
+		Settle: st.Record.Hash, Live: live, Left: st.Record.UsageLimit, Limit: st.KeyLimit, Since: now, Due: due,
 	})
+}
+
+// endOverlaps has all keys disabled now that go on working beside the record's.
+func (st *State) endOverlaps(now time.Time) {
+	for i, c := range st.Chores {
+		if c.Live && c.Due.After(now) {
+			st.Chores[i].Due = now
+		}
+	}
+}
+
+// unsettled is what the keys that are not settled yet may still cost.
+func (st *State) unsettled() (most account.Credits) {
+	for _, c := range st.Chores {
+		if c.Settle != "" {
+			most += max(c.Left, 0)
+		}
+	}
+	return most
+}
+
+// available is how much of the quota there is for the record's key.
+func (st *State) available() account.Credits { return st.Record.RemainingLimit - st.unsettled() }
+
+// settled is when the next key is settled, and false where there is none to settle.
+func (st *State) settled() (next time.Time, any bool) {
+	for _, c := range st.Chores {
+		if c.Settle != "" && (!any || c.Due.Before(next)) {
+			next, any = c.Due, true
+		}
+	}
+	return next, any
+}
+
+// full tells whether there are as many keys to be got rid of as there may be.
+func (st *State) full() bool { return len(st.Chores) >= maxChores }
+
+// addOrphan leaves the key of a POST without an answer to be looked for. One walk
+// through the list does for many: those that nobody looked for yet wait for each
+// other, and the more others there are the longer.
+func (st *State) addOrphan(op string, since, now, soon time.Time) {
+	others, due := 0, soon
+	for _, c := range st.Chores {
+		if c.Orphan == "" {
+			continue
+		}
+		if c.Tries == 0 && c.Due.After(now) {
+			st.Chores = append(st.Chores, Chore{Orphan: op, Since: since, Due: c.Due})
+			return
+		}
+		others++
+	}
+	if others > 0 {
+		due = now.Add(backoff(others+1, orphanGrace))
+	}
+	st.Chores = append(st.Chores, Chore{Orphan: op, Since: since, Due: due})
+}
+
+// abandonAssign has a key deleted that waits for its guardrail.
+func (st *State) abandonAssign(now time.Time) {
+	if p := st.Pending; p != nil && p.Assign != nil {
+		st.Chores = append(st.Chores, Chore{Delete: p.Assign.Hash, Since: now, Due: now})
+		st.Pending = nil
+	}
 }
 
 // knows tells whether a key is the record's, or will be got rid of from here.
 func (st *State) knows(hash string) bool {
-	return st.Record != nil && st.Record.Hash == hash || st.Pending != nil && st.Pending.Delete == hash ||
+	p := st.Pending
+	return st.Record != nil && st.Record.Hash == hash || p != nil && (p.Delete == hash || p.Assign != nil && p.Assign.Hash == hash) ||
 		slices.ContainsFunc(st.Chores, func(c Chore) bool { return c.Delete == hash || c.Settle == hash })
+}
+
+// shift moves all that is planned, and since when it is, by so much. A reading is
+// not moved: one that lies in the future is not used again.
+func (st *State) shift(by time.Duration) {
+	times := []*time.Time{&st.D1.Since, &st.D1.Due, &st.At}
+	if p := st.Pending; p != nil {
+		times = append(times, &p.Since, &p.Due)
+	}
+	for i := range st.Chores {
+		times = append(times, &st.Chores[i].Since, &st.Chores[i].Due)
+	}
+	for _, t := range times {
+		if !t.IsZero() {
+			*t = t.Add(by)
+		}
+	}
 }
 
 // dropKey forgets the record's key, which may not be handed out any more.
@@ -166,13 +274,15 @@ func (st *State) dropKey() {
 	if st.Record != nil {
 		st.Record.Key, st.Record.Hash = "", ""
 	}
-	st.Disabled, st.ReadAt = false, time.Time{}
+	st.Disabled, st.ReadAt, st.KeyLimit, st.ExpiresAt = false, time.Time{}, nil, time.Time{}
 }
 
-// same tells whether two states are the same in all respects. It does not know
-// two forms of one moment for the same: that costs a write, and no more.
+// same tells whether two states are the same in all but when they were written. It
+// does not know two forms of one moment for the same: that costs a write, and no
+// more.
 func (st *State) same(other *State) bool {
 	return other != nil && sameValue(st.Record, other.Record) && st.Disabled == other.Disabled && st.ReadAt == other.ReadAt &&
+		sameValue(st.KeyLimit, other.KeyLimit) && st.ExpiresAt == other.ExpiresAt &&
 		sameValue(st.Pending, other.Pending) && slices.Equal(st.Chores, other.Chores) && st.D1 == other.D1 && st.Alarm == other.Alarm
 }
 
@@ -218,6 +328,11 @@ func (st *State) encode() string {
 		e.Bool(true)
 	}
 	moment("read_at", st.ReadAt)
+	if st.KeyLimit != nil {
+		e.FieldStart("key_limit")
+		st.KeyLimit.Encode(&e)
+	}
+	moment("expires_at", st.ExpiresAt)
 	if st.Pending != nil {
 		rare("pending", st.Pending)
 	}
@@ -240,6 +355,7 @@ func (st *State) encode() string {
 		e.ObjEnd()
 	}
 	moment("alarm", st.Alarm)
+	moment("at", st.At)
 	e.ObjEnd()
 	return e.String()
 }
@@ -257,6 +373,11 @@ func (st *State) decode(encoded string) error {
 			st.Disabled, err = d.Bool()
 		case "read_at":
 			st.ReadAt, err = account.DecodeTime(d)
+		case "key_limit":
+			st.KeyLimit = new(account.Credits)
+			err = st.KeyLimit.Decode(d)
+		case "expires_at":
+			st.ExpiresAt, err = account.DecodeTime(d)
 		case "pending":
 			err = decodeRare(d, &st.Pending)
 		case "chores":
@@ -265,6 +386,8 @@ func (st *State) decode(encoded string) error {
 			err = d.ObjBytes(st.D1.field)
 		case "alarm":
 			st.Alarm, err = account.DecodeTime(d)
+		case "at":
+			st.At, err = account.DecodeTime(d)
 		default:
 			err = d.Skip()
 		}

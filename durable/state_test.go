@@ -14,9 +14,11 @@ func fullState() State {
 	at := time.Date(2026, 11, 24, 1, 2, 3, 4_000_000, time.UTC)
 	return State{
 		Record: &account.Record{UserID: "a", TotalLimit: 1, CreatedAt: at}, Disabled: true, ReadAt: at,
-		Pending: &Pending{Delete: "b", Create: "c", Since: at, Tries: 1, Due: at},
-		Chores:  []Chore{{Delete: "d", Since: at, Due: at}, {Orphan: "e", Since: at, Tries: 2, Due: at}, {Settle: "f", Left: 3, Since: at, Due: at}},
-		D1:      Lag{Seq: 4, Since: at, Tries: 5, Due: at.Add(time.Nanosecond)}, Alarm: at,
+		KeyLimit: new(account.Credits(6)), ExpiresAt: at,
+		Pending: &Pending{Delete: "b", Final: true, Create: "c", Assign: &NewKey{Kind: account.Renew, Key: "g", Hash: "h", Limit: 7, ExpiresAt: at}, Since: at, Tries: 1, Due: at},
+		Chores: []Chore{{Delete: "d", Since: at, Due: at}, {Orphan: "e", Since: at, Tries: 2, Due: at},
+			{Settle: "f", Live: true, Left: 3, Limit: new(account.Credits(8)), Since: at, Due: at}},
+		D1: Lag{Seq: 4, Since: at, Tries: 5, Due: at.Add(time.Nanosecond)}, Alarm: at, At: at,
 	}
 }
 

@@ -141,8 +141,11 @@ var (
 )
 
 func fatesOf(method string) []fate {
-	if method == "D1" {
+	switch method {
+	case "D1":
 		return tableFates
+	case "DELETE", "PATCH": // whose 429 is taken for proof that they had no effect
+		return slices.DeleteFunc(slices.Clone(callFates), func(f fate) bool { return f == applied429 })
 	}
 	return callFates
 }
@@ -162,7 +165,7 @@ func newWorld(seed uint64) *world {
 			TotalLimit: 10 * account.Credit, KeyLimit: account.Credit, RotateBelow: account.Credit / 2, RenewAt: account.Credit / 10,
 		},
 		OpenRouterURL: "http://openrouter.test/api/v1", OpenRouterTimeout: 10 * time.Second,
-		ProvisioningKey: seal.NewSecret("sk-or-v1-not-a-real-provisioning-key"), Sealer: sealer,
+		ProvisioningKey: seal.NewSecret("sk-or-v1-not-a-real-provisioning-key"), Sealer: sealer, KeyNamePrefix: "latchkey",
 	}
 	var secret [32]byte
 	w.server = openroutertest.New(openroutertest.Options{
@@ -531,7 +534,10 @@ var errNoAnswer = errors.New("no answer")
 // RoundTrip implements http.RoundTripper.
 func (p port) RoundTrip(request *http.Request) (*http.Response, error) {
 	method := request.Method
-	if strings.HasSuffix(request.URL.Path, "/keys") && method == http.MethodGet {
+	switch {
+	case strings.HasSuffix(request.URL.Path, "/assignments/keys"):
+		method = "ASSIGN"
+	case strings.HasSuffix(request.URL.Path, "/keys") && method == http.MethodGet:
 		method = "LIST"
 	}
 	f := p.stop(method, request.URL.Path)
@@ -550,11 +556,11 @@ func (p port) RoundTrip(request *http.Request) (*http.Response, error) {
 		}})
 		return nil, errNoAnswer
 	case status404:
-		if method == "POST" || method == "LIST" { // about a key it would be a lie; gone makes it true
+		if method == "POST" || method == "LIST" || method == "ASSIGN" { // about a key it would be a lie; gone makes it true
 			return respond(404, `{"error":{"code":404,"message":"Not found"}}`), nil
 		}
 	case gone:
-		if method != "POST" && method != "LIST" {
+		if method != "POST" && method != "LIST" && method != "ASSIGN" {
 			p.withdraw(hash)
 		}
 	}
@@ -594,7 +600,7 @@ func (w *world) withdraw(hash string) {
 }
 
 var operation = map[string]openroutertest.Op{
-	"GET": openroutertest.OpGet, "LIST": openroutertest.OpList, "POST": openroutertest.OpCreate, "DELETE": openroutertest.OpDelete, "PATCH": openroutertest.OpUpdate,
+	"GET": openroutertest.OpGet, "LIST": openroutertest.OpList, "POST": openroutertest.OpCreate, "DELETE": openroutertest.OpDelete, "PATCH": openroutertest.OpUpdate, "ASSIGN": openroutertest.OpAssign,
 }
 
 func copyOf(request *http.Request) *http.Request {

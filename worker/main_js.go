@@ -131,11 +131,11 @@ func (o *objects) office(e *edge.Object, what officeRequest, reply func(answer.A
 	line := oplog.Line{Evt: oplog.Admin, Op: "list", Outcome: "done"}
 	desk := office.Office{
 		Keys: openrouter.Client{
-			BaseURL: o.settings.OpenRouterURL, ProvisioningKey: o.settings.ProvisioningKey, Now: time.Now,
+			BaseURL: o.settings.OpenRouterURL, ProvisioningKey: o.settings.ProvisioningKey, Workspace: o.settings.Workspace, Now: time.Now,
 			Transport: edge.Transport{Object: e, Deadline: o.settings.OpenRouterTimeout},
 		},
 		Table:  users.Table{DB: edge.DB{Object: e, Binding: "DB", Deadline: d1Deadline}},
-		Prefix: "latchkey",
+		Prefix: o.settings.KeyNamePrefix,
 		Knows:  func(user, hash string) (bool, error) { return knows(e, user, hash) },
 		Now:    time.Now,
 	}

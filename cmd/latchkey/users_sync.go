@@ -98,7 +98,7 @@ func (a *app) keyOwners(ctx context.Context, prefix string) ([]string, error) {
 	}
 	var owners []string
 	err = account.EachRecord(true, func(key openrouter.KeyRecord) error {
-		if owner, _, ours := parseKeyName(prefix, key.Name); ours {
+		if owner, _, ours := openrouter.ParseKeyName(prefix, key.Name); ours {
 			owners = append(owners, owner)
 		}
 		return nil

@@ -68,18 +68,3 @@ func TestSyncGoesOnAfterWhatIsOneUsersAlone(t *testing.T) {
 		}
 	}
 }
-
-func TestParseKeyName(t *testing.T) {
-	for _, c := range []struct {
-		prefix, name, user, op string
-		ok                     bool
-	}{
-		{"latchkey", "latchkey:u_42:op", "u_42", "op", true}, {"latchkey", "latchkey:a:b:op", "a:b", "op", true}, {"latchkey", "latchkey:.:op", ".", "op", true},
-		{"latchkey", "latchkey:u_42:", "", "", false}, {"latchkey", "latchkey::op", "", "", false}, {"latchkey", "latchkey:op", "", "", false},
-		{"latchkey", "latchkey-class:u:op", "", "", false}, {"latch", "latchkey:u:op", "", "", false}, {"staging", "staging:u:op", "u", "op", true},
-	} {
-		if user, op, ok := parseKeyName(c.prefix, c.name); user != c.user || op != c.op || ok != c.ok {
-			t.Errorf("%+v: %q %q %v", c, user, op, ok)
-		}
-	}
-}

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"strconv"
@@ -16,8 +17,9 @@ type Credits int64
 // Credit is one credit.
 const Credit Credits = 1_000_000_000
 
-// MaxCredits bounds what is read from outside. Up to here a float64, which is
-// what OpenRouter and D1 hold, tells two neighbouring nano-credits apart.
+// MaxCredits bounds what an operator may set and what a row of D1 may hold. Up
+// to here a float64, which is what OpenRouter and D1 hold, tells two neighbouring
+// nano-credits apart.
 const MaxCredits = 4_000_000 * Credit
 
 // ParseCredits reads a decimal number of credits, as JSON writes it, and
@@ -72,14 +74,50 @@ func (c Credits) MarshalJSON() ([]byte, error) { return c.append(nil), nil }
 // Encode writes what MarshalJSON does.
 func (c Credits) Encode(e *jx.Encoder) { e.Raw(c.append(make([]byte, 0, 24))) }
 
-// UnmarshalJSON reads a JSON number of credits.
+// UnmarshalJSON reads a JSON number of credits. What MarshalJSON wrote is read
+// back exactly, beyond [MaxCredits] too: what is stored must stay readable. So
+// whoever reads a number from outside checks its bounds.
 func (c *Credits) UnmarshalJSON(data []byte) error {
-	parsed, err := ParseCredits(string(data))
-	if err != nil {
-		return err
+	exact, ok := parseExact(data)
+	if !ok {
+		var err error
+		if exact, err = ParseCredits(string(data)); err != nil {
+			return err
+		}
 	}
-	*c = parsed
+	*c = exact
 	return nil
+}
+
+// parseExact reads a plain decimal with at most nine decimals, and false where
+// the text is none or does not fit.
+func parseExact(text []byte) (Credits, bool) {
+	text, negative := bytes.CutPrefix(text, []byte("-"))
+	whole, decimals, point := bytes.Cut(text, []byte("."))
+	if len(whole) == 0 || point && len(decimals) == 0 || len(decimals) > 9 {
+		return 0, false
+	}
+	var nano uint64
+	for i := range len(whole) + 9 {
+		digit := byte('0') // a decimal that is not written
+		switch {
+		case i < len(whole):
+			digit = whole[i]
+		case i-len(whole) < len(decimals):
+			digit = decimals[i-len(whole)]
+		}
+		if digit < '0' || digit > '9' || nano > (math.MaxUint64-9)/10 {
+			return 0, false
+		}
+		nano = nano*10 + uint64(digit-'0')
+	}
+	switch {
+	case negative && nano <= -math.MinInt64:
+		return Credits(-nano), true
+	case !negative && nano <= math.MaxInt64:
+		return Credits(nano), true
+	}
+	return 0, false
 }
 
 // Decode reads what UnmarshalJSON does.

@@ -52,17 +52,35 @@ func TestCreditsAreExactDecimalsInJSON(t *testing.T) {
 }
 
 func FuzzCreditsSurviveJSONAndREAL(f *testing.F) {
-	for _, seed := range []int64{0, 1, -1, 300_000_000, int64(MaxCredits), -int64(MaxCredits)} {
+	for _, seed := range []int64{0, 1, -1, 300_000_000, int64(MaxCredits), -int64(MaxCredits), math.MaxInt64, math.MinInt64} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, nano int64) {
-		c := Credits(nano % int64(MaxCredits+1))
 		var back Credits
-		if err := json.Unmarshal([]byte(c.String()), &back); err != nil || back != c {
-			t.Errorf("%d through JSON is %d, %v", c, back, err)
+		if c := Credits(nano); json.Unmarshal([]byte(c.String()), &back) != nil || back != c {
+			t.Errorf("%d through JSON is %d", c, back)
 		}
+		c := Credits(nano % int64(MaxCredits+1))
 		if back, err := CreditsOf(c.Float64()); err != nil || back != c {
 			t.Errorf("%d through REAL is %d, %v", c, back, err)
 		}
 	})
+}
+
+func TestANumberOfCreditsInJSONIsReadWhateverItsForm(t *testing.T) {
+	for in, want := range map[string]Credits{
+		"0": 0, "-0": 0, "10": 10 * Credit, "0.1": Credit / 10, "1e1": 10 * Credit, "1.5E-9": 2, "0.30000000000000004": 3 * Credit / 10,
+		"5000000": 5_000_000 * Credit, "-9223372036.854775808": math.MinInt64, "9223372036.854775807": math.MaxInt64,
+	} {
+		var got Credits
+		if err := json.Unmarshal([]byte(in), &got); err != nil || got != want {
+			t.Errorf("%s is read as %d, %v; want %d", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"9223372036.854775808", "-9223372036.854775809", "99999999999999999999999", "1e308", `"1"`, "true", "{}"} {
+		var got Credits
+		if err := json.Unmarshal([]byte(in), &got); err == nil {
+			t.Errorf("%s is read as %d", in, got)
+		}
+	}
 }

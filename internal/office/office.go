@@ -248,9 +248,3 @@ func (o Office) unknown(hash string, users []string, report *Report) bool {
 func isHash(text string) bool {
 	return len(text) == 64 && strings.Trim(text, "0123456789abcdef") == ""
 }
-
-// Owner returns the user of a key by its name, and false where that is none of ours.
-func Owner(name string) (user string, ours bool) {
-	user, _, ours = openrouter.ParseKeyName("latchkey", name)
-	return user, ours
-}

@@ -82,7 +82,7 @@ func newOffice(t *testing.T, names []string) (Office, *openroutertest.Server, ma
 	}
 	hashes := map[string]string{}
 	for _, name := range names {
-		_, hash, err := o.Keys.Create(name, account.Credit)
+		_, hash, err := o.Keys.Create(openrouter.NewKey{Name: name, Limit: new(account.Credit)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func TestReconcileDeletesWhatNobodyKnows(t *testing.T) {
 			}
 			return user == "inflight", nil
 		}
-		if _, _, err := o.Keys.Create("latchkey:young:"+op, account.Credit); err != nil {
+		if _, _, err := o.Keys.Create(openrouter.NewKey{Name: "latchkey:young:" + op, Limit: new(account.Credit)}); err != nil {
 			t.Fatal(err)
 		}
 		before := len(server.Live())

@@ -6,7 +6,6 @@ import (
 	"math"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"latchkey/internal/account"
@@ -86,9 +85,8 @@ type KeyRecord struct {
 // visit.
 func (a Admin) EachRecord(disabledToo bool, visit func(KeyRecord) error) error {
 	get := func(path string, out any) error { return a.call("list", http.MethodGet, path, nil, out) }
-	path := "/keys?include_disabled=" + strconv.FormatBool(disabledToo) + "&offset="
 	seen := map[string]bool{}
-	return walk(get, path, func(key KeyRecord) string { return key.Hash }, func(key KeyRecord) error {
+	return walk(get, a.listPath(disabledToo), func(key KeyRecord) string { return key.Hash }, func(key KeyRecord) error {
 		if seen[key.Hash] {
 			return nil
 		}
@@ -114,7 +112,11 @@ func (a Admin) record(op, method, hash string, body any) (KeyRecord, error) {
 	var got struct {
 		Data KeyRecord `json:"data"`
 	}
-	if err := a.call(op, method, "/keys/"+url.PathEscape(hash), body, &got); err != nil {
+	path, err := keyPath(op, hash)
+	if err != nil {
+		return KeyRecord{}, err
+	}
+	if err := a.call(op, method, path, body, &got); err != nil {
 		return KeyRecord{}, err
 	}
 	if got.Data.Hash != hash {
@@ -125,36 +127,15 @@ func (a Admin) record(op, method, hash string, body any) (KeyRecord, error) {
 
 // Delete deletes a key. One that is gone already counts as deleted.
 func (a Admin) Delete(hash string) error {
-	return unlessGone(a.call("delete", http.MethodDelete, "/keys/"+url.PathEscape(hash), nil, nil))
+	path, err := keyPath("delete", hash)
+	if err == nil {
+		err = a.call("delete", http.MethodDelete, path, nil, nil)
+	}
+	return unlessGone(err)
 }
 
-// NewKey is what a key is to be.
-type NewKey struct {
-	Name       string
-	Limit      *account.Credits // nil: none
-	LimitReset string           // Daily, Weekly, Monthly or ""
-	ExpiresAt  time.Time        // zero: never
-}
-
-// Create makes a key and returns it and its hash. After an uncertain error the
-// key may exist all the same; its name finds it.
-func (a Admin) Create(key NewKey) (seal.Secret, string, error) {
-	// The limit is always sent: one that is left out makes a key without limit.
-	body := struct {
-		Name       string           `json:"name"`
-		Limit      *account.Credits `json:"limit"`
-		LimitReset string           `json:"limit_reset,omitempty"`
-		ExpiresAt  string           `json:"expires_at,omitempty"`
-	}{Name: key.Name, Limit: key.Limit, LimitReset: key.LimitReset}
-	if !key.ExpiresAt.IsZero() {
-		body.ExpiresAt = key.ExpiresAt.UTC().Format("2006-01-02T15:04:05Z") // OpenRouter wants the seconds and the Z
-	}
-	var created createdKey
-	if err := a.call("create", http.MethodPost, "/keys", body, &created); err != nil {
-		return seal.Secret{}, "", err
-	}
-	return created.check()
-}
+// Create is [Client.Create], repeated where that can do no harm.
+func (a Admin) Create(key NewKey) (seal.Secret, string, error) { return a.create(a.call, key) }
 
 // ActivityRow sums what one endpoint did on one day. An endpoint is a model at
 // a provider.

@@ -1,5 +1,9 @@
 // Package openrouter is a client of OpenRouter's key API, as far as latchkey
-// needs it: create, read, disable, delete and list keys.
+// needs it: create, read, disable, delete and list keys, and put them under a
+// guardrail.
+//
+// It believes no answer beyond what it can mean: a number has bounds, a key is
+// the one that was asked for, and a hash is a hash.
 //
 // It never repeats a call. OpenRouter has no idempotency key, so whoever calls
 // has to know whether a call may have taken effect; [Error.Uncertain] tells.
@@ -32,6 +36,7 @@ import (
 type Client struct {
 	BaseURL         string // without a slash at its end
 	ProvisioningKey seal.Secret
+	Workspace       string            // whose keys are made and listed; empty: OpenRouter's default one
 	Transport       http.RoundTripper // sets the deadline of a call, its body included
 	Now             func() time.Time
 	MaxBodyBytes    int64 // of an answer; 0: several times what a page of keys takes
@@ -42,65 +47,124 @@ type Key struct {
 	Hash     string
 	Name     string
 	Disabled bool
-	Left     account.Credits // what may still be spent on it; below 0 where it was overdrawn
-	Uncapped bool            // it has no limit, and Left means nothing
+	Limit    *account.Credits // nil: not told
+	Left     account.Credits  // what may still be spent on it; below 0 where it was overdrawn
+	Uncapped bool             // it has no limit, and Left means nothing
 }
 
-// Create makes a key with a limit and returns it and its hash. After an
-// uncertain error the key may exist all the same; its name finds it.
-func (c Client) Create(name string, limit account.Credits) (seal.Secret, string, error) {
-	var created createdKey
-	// No omitempty: a limit of 0 that is left out makes a key without limit.
+// NewKey is what a key is to be.
+type NewKey struct {
+	Name       string
+	Limit      *account.Credits // nil: none
+	LimitReset string           // Daily, Weekly, Monthly or ""
+	ExpiresAt  time.Time        // in whole seconds; zero: never
+}
+
+// Create makes a key and returns it and its hash. After an uncertain error the
+// key may exist all the same; its name finds it.
+func (c Client) Create(key NewKey) (seal.Secret, string, error) { return c.create(c.call, key) }
+
+// create makes a key by a way of calling.
+func (c Client) create(call func(op, method, path string, in, out any) error, key NewKey) (seal.Secret, string, error) {
+	// The limit is always sent: one that is left out makes a key without limit.
 	body := struct {
-		Name  string          `json:"name"`
-		Limit account.Credits `json:"limit"`
-	}{name, limit}
-	if err := c.call("create", http.MethodPost, "/keys", body, &created); err != nil {
+		Name       string           `json:"name"`
+		Limit      *account.Credits `json:"limit"`
+		LimitReset string           `json:"limit_reset,omitempty"`
+		ExpiresAt  string           `json:"expires_at,omitempty"`
+		Workspace  string           `json:"workspace_id,omitempty"`
+	}{Name: key.Name, Limit: key.Limit, LimitReset: key.LimitReset, Workspace: c.Workspace}
+	if !key.ExpiresAt.IsZero() {
+		body.ExpiresAt = key.ExpiresAt.UTC().Format("2006-01-02T15:04:05Z") // OpenRouter wants the seconds and the Z
+	}
+	var created createdKey
+	if err := call("create", http.MethodPost, "/keys", body, &created); err != nil {
 		return seal.Secret{}, "", err
 	}
-	return created.check()
+	return created.check(key)
 }
 
 // createdKey is the answer to a create.
 type createdKey struct {
 	Key  string `json:"key"` // stands beside data
 	Data struct {
-		Hash string `json:"hash"`
+		Hash  string           `json:"hash"`
+		Name  string           `json:"name"`
+		Limit *account.Credits `json:"limit"`
 	} `json:"data"`
 }
 
-// check returns the key and its hash, if it is a key that can be used.
-func (created createdKey) check() (seal.Secret, string, error) {
-	if created.Key == "" {
-		return seal.Secret{}, "", &Error{Op: "create", Kind: Unavailable, Uncertain: true, Reason: "the answer has no key"}
+// maxKeyBytes bounds a key: OpenRouter's have 73 bytes.
+const maxKeyBytes = 512
+
+// check returns the key and its hash, if it is the key that was asked for and can
+// be used. Any other answer is as good as none: whose key it shows is not known.
+func (created createdKey) check(asked NewKey) (seal.Secret, string, error) {
+	lost := func(kind Kind, reason string) (seal.Secret, string, error) {
+		return seal.Secret{}, "", &Error{Op: "create", Kind: kind, Uncertain: true, Reason: reason}
 	}
-	sum := sha256.Sum256([]byte(created.Key))
-	hash := hex.EncodeToString(sum[:])
-	if created.Data.Hash != hash {
-		// We could neither read nor delete it by that hash: it goes the way of a lost answer.
-		return seal.Secret{}, "", &Error{Op: "create", Kind: Refused, Uncertain: true, Reason: "the hash is not the SHA-256 of the key"}
+	hash := HashOf(created.Key)
+	switch data := created.Data; {
+	case created.Key == "":
+		return lost(Unavailable, "the answer has no key")
+	case len(created.Key) > maxKeyBytes:
+		return lost(Refused, "the key is too long to be one")
+	case data.Hash != hash: // we could neither read nor delete it by that hash
+		return lost(Refused, "the hash is not the SHA-256 of the key")
+	case data.Name != asked.Name:
+		return lost(Unavailable, "the answer is about a key with another name")
+	case (data.Limit == nil) != (asked.Limit == nil) || data.Limit != nil && *data.Limit != *asked.Limit:
+		return lost(Unavailable, "the answer is about a key with another limit")
 	}
 	return seal.NewSecret(created.Key), hash, nil
 }
 
-// Get reads a key.
+// HashOf is the hash of a key, by which OpenRouter knows it: its SHA-256 in 64
+// lower-case hexadecimal digits.
+func HashOf(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:])
+}
+
+// IsHash tells whether a text has the form of a key's hash.
+func IsHash(text string) bool {
+	return len(text) == 2*sha256.Size && strings.Trim(text, "0123456789abcdef") == ""
+}
+
+// keyPath is the path of a key. A text that is no hash names no key, and might
+// name something else: it is never sent.
+func keyPath(op, hash string) (string, error) {
+	if !IsHash(hash) {
+		return "", &Error{Op: op, Kind: Gone, Reason: "no key has that hash"}
+	}
+	return "/keys/" + hash, nil
+}
+
+// callKey is [Client.call] about a key.
+func (c Client) callKey(op, method, hash string, in, out any) error {
+	path, err := keyPath(op, hash)
+	if err != nil {
+		return err
+	}
+	return c.call(op, method, path, in, out)
+}
+
+// Get reads a key. A reading that cannot be true is none: the error says that
+// OpenRouter is unavailable.
 func (c Client) Get(hash string) (Key, error) {
 	var got reading
-	if err := c.call("get", http.MethodGet, "/keys/"+url.PathEscape(hash), nil, &got); err != nil {
+	if err := c.callKey("get", http.MethodGet, hash, nil, &got); err != nil {
 		return Key{}, err
 	}
-	if got.Hash != hash {
-		return Key{}, &Error{Op: "get", Kind: Unavailable, Reason: "the answer is about another key"}
-	}
-	if !got.limited {
-		return Key{}, &Error{Op: "get", Kind: Unavailable, Reason: "the answer lacks limit_remaining"}
+	if reason := got.wrong(hash); reason != "" {
+		return Key{}, &Error{Op: "get", Kind: Unavailable, Reason: reason}
 	}
 	return got.Key, nil
 }
 
 // Delete deletes a key. One that is gone already counts as deleted.
 func (c Client) Delete(hash string) error {
-	return unlessGone(c.call("delete", http.MethodDelete, "/keys/"+url.PathEscape(hash), nil, nil))
+	return unlessGone(c.callKey("delete", http.MethodDelete, hash, nil, nil))
 }
 
 // Disable keeps a key from being used, and leaves it to be read. One that is
@@ -109,7 +173,7 @@ func (c Client) Disable(hash string) error {
 	body := struct {
 		Disabled bool `json:"disabled"`
 	}{true}
-	return unlessGone(c.call("disable", http.MethodPatch, "/keys/"+url.PathEscape(hash), body, nil))
+	return unlessGone(c.callKey("disable", http.MethodPatch, hash, body, nil))
 }
 
 // unlessGone takes a key that is gone for success.
@@ -118,6 +182,26 @@ func unlessGone(err error) error {
 		return nil
 	}
 	return err
+}
+
+// Assign puts a key under a guardrail. It may be repeated.
+func (c Client) Assign(guardrail, hash string) error {
+	body := struct {
+		Hashes []string `json:"key_hashes"`
+	}{[]string{hash}}
+	var got struct {
+		Assigned *int `json:"assigned_count"`
+	}
+	if err := c.call("assign", http.MethodPost, "/guardrails/"+url.PathEscape(guardrail)+"/assignments/keys", body, &got); err != nil {
+		return err
+	}
+	switch {
+	case got.Assigned == nil:
+		return &Error{Op: "assign", Kind: Unavailable, Uncertain: true, Reason: "the answer does not say whether the key was assigned"}
+	case *got.Assigned != 1:
+		return &Error{Op: "assign", Kind: Refused, Uncertain: true, Reason: "the key was not assigned"}
+	}
+	return nil
 }
 
 const (
@@ -138,7 +222,16 @@ const (
 // further up; then some keys are visited twice.
 func (c Client) Each(visit func(Listed) error) error {
 	get := func(path string, out any) error { return c.call("list", http.MethodGet, path, nil, out) }
-	return walk(get, "/keys?include_disabled=true&offset=", func(key Listed) string { return key.Hash }, visit)
+	return walk(get, c.listPath(true), func(key Listed) string { return key.Hash }, visit)
+}
+
+// listPath is the path of the list, without its offset, which comes last.
+func (c Client) listPath(disabledToo bool) string {
+	query := url.Values{"include_disabled": {strconv.FormatBool(disabledToo)}}
+	if c.Workspace != "" {
+		query.Set("workspace_id", c.Workspace)
+	}
+	return "/keys?" + query.Encode() + "&offset="
 }
 
 // Listed is what [Client.Each] tells of a key.
@@ -190,7 +283,31 @@ func walk[K any](get func(path string, out any) error, path string, hashOf func(
 // reading is a key as OpenRouter writes it. What is not used here is skipped.
 type reading struct {
 	Key
-	limited bool // limit_remaining is there
+	told bool // limit_remaining is there
+}
+
+// MaxReading bounds what a reading may say, in both directions: no key of ours
+// holds as much, and what a wild answer could be charged stays small enough to
+// be put right by hand.
+const MaxReading = 10_000 * account.Credit
+
+// wrong says why a reading of a key cannot be true; "" where it can.
+func (r *reading) wrong(hash string) string {
+	switch limit := r.Limit; {
+	case r.Hash != hash:
+		return "the answer is about another key"
+	case !r.told:
+		return "the answer lacks limit_remaining"
+	case r.Uncapped:
+		return ""
+	case max(r.Left, -r.Left) > MaxReading:
+		return "limit_remaining is out of bounds"
+	case limit != nil && (*limit < 0 || *limit > MaxReading):
+		return "limit is out of bounds"
+	case limit != nil && r.Left > *limit:
+		return "limit_remaining is above the limit"
+	}
+	return ""
 }
 
 // UnmarshalJSON reads the answer to a get. Every request waits for one, and to
@@ -223,8 +340,11 @@ func (r *reading) field(d *jx.Decoder, name []byte) (err error) {
 		r.Name, err = d.Str()
 	case "disabled":
 		r.Disabled, err = d.Bool()
+	case "limit":
+		r.Limit = new(account.Credits)
+		err = r.Limit.Decode(d)
 	case "limit_remaining":
-		r.limited = true
+		r.told = true
 		if r.Uncapped = d.Next() == jx.Null; r.Uncapped {
 			return d.Null()
 		}
@@ -304,29 +424,57 @@ func decode(body []byte, out any) error {
 	return json.Unmarshal(body, out)
 }
 
-// safe holds back a text from elsewhere that might show a key.
+// safe is a text from elsewhere as a log may have it: cut to a length that a line
+// bears, and held back where it might show a key. It is looked at whole: a key
+// that is cut still shows most of itself.
 func (c Client) safe(text string) string {
-	if strings.Contains(text, "sk-") || strings.Contains(text, c.ProvisioningKey.Reveal()) {
+	const longest = 200
+	switch {
+	case showsKey(text) || showsRun(text, c.ProvisioningKey.Reveal()):
 		return "withheld, since it might show a key"
+	case len(text) > longest:
+		return strings.ToValidUTF8(text[:longest], "")
 	}
 	return text
 }
 
-// reason is OpenRouter's own message, cut to a length that a log line bears.
+// showsKey tells whether a text may show a key: its beginning, or as many
+// hexadecimal digits in a row as half of one has.
+func showsKey(text string) bool {
+	const half = 32
+	run := 0
+	for i := 0; i < len(text) && run < half; i++ {
+		if run++; !strings.Contains("0123456789abcdefABCDEF", text[i:i+1]) {
+			run = 0
+		}
+	}
+	return run == half || strings.Contains(text, "sk-")
+}
+
+// showsRun tells whether a text shows a run of a secret's characters that is too
+// long to be chance.
+func showsRun(text, secret string) bool {
+	const run = 8
+	for i := 0; i+run <= len(secret); i++ {
+		if strings.Contains(text, secret[i:i+run]) {
+			return true
+		}
+	}
+	return len(secret) < run && strings.Contains(text, secret)
+}
+
+// reason is OpenRouter's own message.
 func reason(body []byte, html bool) string {
 	var failure struct {
 		Error struct {
 			Message string `json:"message"`
 		} `json:"error"`
 	}
-	const longest = 200
 	switch err := json.Unmarshal(body, &failure); {
 	case html:
 		return "an HTML page"
 	case err != nil:
 		return "no message"
-	case len(failure.Error.Message) > longest:
-		return strings.ToValidUTF8(failure.Error.Message[:longest], "")
 	}
 	return failure.Error.Message
 }
@@ -360,7 +508,7 @@ const (
 
 // Error is what every method of [Client] fails with. It holds no secret.
 type Error struct {
-	Op         string // create, get, disable, delete, list; of an Admin also update, activity, credits
+	Op         string // create, get, disable, delete, list, assign; of an Admin also update, activity, credits
 	Kind       Kind
 	Uncertain  bool // the call may have taken effect, or may yet do so
 	Status     int  // 0: no answer

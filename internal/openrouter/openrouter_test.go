@@ -2,14 +2,13 @@ package openrouter
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -31,10 +30,7 @@ var (
 	userKeyHash = hashOf(userKey)
 )
 
-func hashOf(key string) string {
-	sum := sha256.Sum256([]byte(key))
-	return hex.EncodeToString(sum[:])
-}
+var hashOf = HashOf
 
 func clientOf(transport http.RoundTripper) Client {
 	return Client{
@@ -63,13 +59,16 @@ func answering(status int, header http.Header, body string) roundTrip {
 	}
 }
 
+func newKey(name string, limit account.Credits) NewKey { return NewKey{Name: name, Limit: &limit} }
+
 // operations are the calls that a client makes, with nothing but the error.
 var operations = map[string]func(Client) error{
-	"create":  func(c Client) error { _, _, err := c.Create("name", account.Credit); return err },
+	"create":  func(c Client) error { _, _, err := c.Create(newKey("name", account.Credit)); return err },
 	"get":     func(c Client) error { _, err := c.Get(userKeyHash); return err },
 	"disable": func(c Client) error { return c.Disable(userKeyHash) },
 	"delete":  func(c Client) error { return c.Delete(userKeyHash) },
 	"list":    func(c Client) error { return c.Each(func(Listed) error { return nil }) },
+	"assign":  func(c Client) error { return c.Assign("guardrail", userKeyHash) },
 }
 
 // standInOp is what the stand-in calls an operation.
@@ -92,7 +91,7 @@ func fails(t *testing.T, err error) *Error {
 
 func create(t *testing.T, c Client, name string, limit account.Credits) (key, hash string) {
 	t.Helper()
-	secret, hash, err := c.Create(name, limit)
+	secret, hash, err := c.Create(newKey(name, limit))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,6 +161,12 @@ func TestCreateRefusesWhatItCouldNotUse(t *testing.T) {
 		{"no hash", `{"key":"` + userKey + `","data":{}}`, Refused},
 		{"no data", `{"key":"` + userKey + `"}`, Refused},
 		{"upper-case hash", `{"key":"` + userKey + `","data":{"hash":"` + strings.ToUpper(userKeyHash) + `"}}`, Refused},
+		{"another name", `{"key":"` + userKey + `","data":{"hash":"` + userKeyHash + `","name":"other","limit":0.000000001}}`, Unavailable},
+		{"no name", `{"key":"` + userKey + `","data":{"hash":"` + userKeyHash + `","limit":0.000000001}}`, Unavailable},
+		{"another limit", `{"key":"` + userKey + `","data":{"hash":"` + userKeyHash + `","name":"name","limit":1}}`, Unavailable},
+		{"no limit", `{"key":"` + userKey + `","data":{"hash":"` + userKeyHash + `","name":"name"}}`, Unavailable},
+		{"a limit of null", `{"key":"` + userKey + `","data":{"hash":"` + userKeyHash + `","name":"name","limit":null}}`, Unavailable},
+		{"a key of 1 KiB", `{"key":"` + strings.Repeat("k", 1024) + `","data":{"name":"name","limit":0.000000001}}`, Refused},
 		{"no key", `{"data":{"hash":"` + userKeyHash + `"}}`, Unavailable},
 		{"key inside data", `{"data":{"hash":"` + userKeyHash + `","key":"` + userKey + `"}}`, Unavailable},
 		{"empty key", `{"key":"","data":{"hash":"` + hashOf("") + `"}}`, Unavailable},
@@ -174,7 +179,7 @@ func TestCreateRefusesWhatItCouldNotUse(t *testing.T) {
 		{"an error with status 201", `{"error":{"code":500,"message":"Internal Server Error"}}`, Unavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			key, hash, err := clientOf(answering(http.StatusCreated, nil, c.body)).Create("name", 1)
+			key, hash, err := clientOf(answering(http.StatusCreated, nil, c.body)).Create(newKey("name", 1))
 			e := fails(t, err)
 			if e.Kind != c.kind || !e.Uncertain || key.Reveal() != "" || hash != "" {
 				t.Errorf("%+v, hash %q", e, hash)
@@ -203,8 +208,12 @@ func TestGetReadsAKey(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			body := `{"data":{"hash":"` + userKeyHash + `","name":"n","disabled":true,"limit":1,"limit_remaining":` + c.remaining + `,"later":[{}]}}`
 			c.want.Hash, c.want.Name, c.want.Disabled = userKeyHash, "n", true
-			if got, err := clientOf(answering(http.StatusOK, nil, body)).Get(userKeyHash); err != nil || got != c.want {
-				t.Errorf("%+v, %v; want %+v", got, err, c.want)
+			got, err := clientOf(answering(http.StatusOK, nil, body)).Get(userKeyHash)
+			if err != nil || got.Limit == nil || *got.Limit != account.Credit {
+				t.Fatalf("%+v, %v", got, err)
+			}
+			if got.Limit = nil; got != c.want {
+				t.Errorf("%+v, want %+v", got, c.want)
 			}
 		})
 	}
@@ -220,6 +229,13 @@ func TestGetRefusesWhatIsNoReading(t *testing.T) {
 		"another key's record":         `{"hash":"` + strings.Repeat("0", 64) + `","limit_remaining":1}`,
 		"no hash":                      `{"limit_remaining":1}`,
 		"disabled is no boolean":       `{"hash":"` + userKeyHash + `","disabled":"no","limit_remaining":1}`,
+		"above the limit":              `{"hash":"` + userKeyHash + `","limit":1,"limit_remaining":1.5}`,
+		"far too much":                 `{"hash":"` + userKeyHash + `","limit_remaining":10000.1}`,
+		"far too little":               `{"hash":"` + userKeyHash + `","limit":1,"limit_remaining":-10000.1}`,
+		"4 million":                    `{"hash":"` + userKeyHash + `","limit":4000000,"limit_remaining":4000000}`,
+		"a limit of 4 million":         `{"hash":"` + userKeyHash + `","limit":4000000,"limit_remaining":1}`,
+		"a limit below 0":              `{"hash":"` + userKeyHash + `","limit":-1,"limit_remaining":-2}`,
+		"a limit that is a string":     `{"hash":"` + userKeyHash + `","limit":"1","limit_remaining":1}`,
 		"null":                         `null`,
 		"a list":                       `[{"hash":"` + userKeyHash + `","limit_remaining":1}]`,
 		"cut short":                    `{"hash":"` + userKeyHash + `","limit_remaining":1,"usage":`,
@@ -241,7 +257,10 @@ func TestGetFollowsAKeyThroughItsLife(t *testing.T) {
 	read := func(want Key) {
 		t.Helper()
 		want.Hash, want.Name = hash, "name"
-		if got, err := c.Get(hash); err != nil || got != want {
+		if !want.Uncapped {
+			want.Limit = new(account.Credit)
+		}
+		if got, err := c.Get(hash); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v, %v; want %+v", got, err, want)
 		}
 	}
@@ -297,7 +316,7 @@ func TestADisabledKeyCanStillBeRead(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if got, err := c.Get(hash); err != nil || got != (Key{Hash: hash, Name: "name", Disabled: true, Left: 750_000_000}) {
+	if got, err := c.Get(hash); err != nil || !got.Disabled || got.Left != 750_000_000 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if err := c.Delete(hash); err != nil {
@@ -411,7 +430,7 @@ func TestTheKeyOfALostAnswerIsFoundByItsName(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			s, c := standIn()
 			s.Fail(openroutertest.OpCreate, openroutertest.Fault{Kind: kind, Applied: true}, 1)
-			_, _, err := c.Create("latchkey:u:lost", 1)
+			_, _, err := c.Create(newKey("latchkey:u:lost", 1))
 			if e := fails(t, err); !e.Uncertain {
 				t.Errorf("%+v", e)
 			}
@@ -505,6 +524,26 @@ func TestAProvisioningKeyOfAnotherFormIsHeldBackToo(t *testing.T) {
 	client.ProvisioningKey = seal.NewSecret(key)
 	for _, call := range operations {
 		holdsNoKey(t, call(client), key)
+	}
+}
+
+// A part of a key shows most of it, and a message may be cut by whoever sends it.
+func TestAPartOfAKeyIsHeldBackToo(t *testing.T) {
+	padding := strings.Repeat("x", 150)
+	for name, message := range map[string]string{
+		"cut by length":             padding + " Invalid credentials: " + provisioningKey,
+		"the end of it":             "Invalid: ..." + provisioningKey[len(provisioningKey)-8:],
+		"its middle":                "Invalid: " + provisioningKey[10:20] + "...",
+		"far behind what is logged": strings.Repeat(padding, 10) + provisioningKey,
+		"a user's key":              padding + padding + userKey,
+		"a user's key, cut":         "Invalid: " + userKey[len("sk-or-v1-"):],
+	} {
+		body, _ := json.Marshal(map[string]any{"error": map[string]any{"message": message}})
+		for op, call := range operations {
+			if err := call(clientOf(answering(401, nil, string(body)))); !strings.Contains(err.Error(), "withheld") {
+				t.Errorf("%s: %s: %v", op, name, err)
+			}
+		}
 	}
 }
 
@@ -659,16 +698,24 @@ func TestRedirectsAreNeverFollowed(t *testing.T) {
 	}
 }
 
-func TestAHashCannotLeaveItsPlaceInThePath(t *testing.T) {
-	var sent []string
+func TestWhatIsNoHashIsNeverSent(t *testing.T) {
 	c := clientOf(roundTrip(func(r *http.Request) (*http.Response, error) {
-		sent = append(sent, r.URL.EscapedPath()+"?"+r.URL.RawQuery)
-		return answering(http.StatusNotFound, nil, "{}")(r)
+		t.Errorf("sent %s %s", r.Method, r.URL)
+		return answering(http.StatusOK, nil, "{}")(r)
 	}))
-	_, _ = c.Get("../credits?a=b#c")
-	_ = c.Delete("../credits?a=b#c")
-	if want := "/api/v1/keys/..%2Fcredits%3Fa=b%23c?"; !slices.Equal(sent, []string{want, want}) {
-		t.Errorf("sent %q", sent)
+	admin := Admin{Client: c}
+	for _, text := range []string{"", ".", "../credits?a=b#c", userKeyHash[1:], userKeyHash + "0", strings.ToUpper(userKeyHash), strings.Repeat("g", 64)} {
+		if _, err := c.Get(text); !IsGone(err) {
+			t.Errorf("get %q: %v", text, err)
+		}
+		if _, err := admin.Record(text); !IsGone(err) {
+			t.Errorf("record %q: %v", text, err)
+		}
+		for _, end := range []func(string) error{c.Delete, c.Disable, admin.Delete} {
+			if err := end(text); err != nil { // there is no such key
+				t.Errorf("%q: %v", text, err)
+			}
+		}
 	}
 }
 
@@ -867,7 +914,7 @@ func FuzzAnswers(f *testing.F) {
 		}))
 		success := status >= 200 && status < 300
 
-		key, hash, err := c.Create("name", 1)
+		key, hash, err := c.Create(newKey("name", 1))
 		if err == nil && (!success || key.Reveal() == "" || hash != hashOf(key.Reveal()) || !bytes.Contains(body, []byte(hash))) {
 			t.Errorf("create: status %d gave a key with hash %q", status, hash)
 		}

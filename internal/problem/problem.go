@@ -19,6 +19,7 @@ type Problem struct {
 	Code       string
 	Detail     string
 	RetryAfter time.Duration // header Retry-After, in whole seconds, at least 1; 0: none
+	RenewsAt   time.Time     // member renews_at: when the quota may begin anew; zero: none
 	Header     [][2]string   // further headers
 	Cause      error         // never shown to a client; may be nil
 }
@@ -94,6 +95,8 @@ type document struct {
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
 	Code   string `json:"code"`
+
+	RenewsAt time.Time `json:"renews_at,omitzero"`
 }
 
 // Answer is the response to a client.
@@ -104,6 +107,7 @@ func (p *Problem) Answer() answer.Answer {
 	}
 	a := answer.JSON(kind.status, "application/problem+json", document{
 		Type: "urn:latchkey:problem:" + p.Code, Title: kind.title, Status: kind.status, Detail: p.Detail, Code: p.Code,
+		RenewsAt: p.RenewsAt,
 	})
 	if p.RetryAfter > 0 {
 		a = a.With("Retry-After", strconv.Itoa(int(math.Ceil(p.RetryAfter.Seconds()))))

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"latchkey/internal/account"
+	"latchkey/internal/openrouter"
 	"latchkey/internal/quota"
 	"latchkey/internal/seal"
 )
@@ -59,6 +60,8 @@ const (
 	maxGuardrailBytes = 64
 	// maxPrefixBytes leaves most of a key's name to the user id.
 	maxPrefixBytes = 32
+	// classPrefix begins the names of keys that are not the Worker's.
+	classPrefix = "latchkey-class"
 )
 
 // bindings that the program cannot do without.
@@ -117,8 +120,8 @@ func (p *parser) consistent(s Settings) {
 	switch limits := s.Policy; {
 	case limits.TotalLimit == 0:
 		p.bad("TOTAL_LIMIT", "must be above 0")
-	case limits.KeyLimit == 0:
-		p.bad("KEY_LIMIT", "must be above 0")
+	case limits.KeyLimit == 0 || limits.KeyLimit > openrouter.MaxReading:
+		p.bad("KEY_LIMIT", "must be above 0 and at most "+openrouter.MaxReading.String())
 	case limits.RotateBelow >= limits.KeyLimit:
 		p.bad("ROTATE_BELOW", "must be below KEY_LIMIT")
 	case limits.RenewAt >= limits.TotalLimit:
@@ -126,6 +129,9 @@ func (p *parser) consistent(s Settings) {
 	}
 	if s.OpenRouterTimeout < time.Millisecond || s.OpenRouterTimeout > maxTimeout {
 		p.bad("OPENROUTER_TIMEOUT", "must be from 1ms to 5m")
+	}
+	if s.KeyNamePrefix == classPrefix {
+		p.bad("KEY_NAME_PREFIX", "must not be "+classPrefix+", with which the command line names the keys of a class")
 	}
 	if s.KeyTTL != 0 && s.KeyTTL < minKeyTTL {
 		p.bad("KEY_TTL", "must be 0, or 10s or more")
