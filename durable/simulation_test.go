@@ -260,6 +260,13 @@ var scenarios = []scenario{
 	{name: "hard cap, the key holds more than an operator left", adjust: func(w *world) { w.settings.Policy.HardCap = true },
 		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.1) },
 		want:   durable.Adjust, change: durable.Adjustment{RemainingLimit: new(account.Credit / 5)}, calls: []string{"get", "delete"}},
+	{name: "hard cap, the limit is raised", adjust: func(w *world) { w.settings.Policy.HardCap = true },
+		before: func(w *world) {
+			got := w.asked(durable.Me)
+			w.spend(ada, 0.1)
+			w.server.SetLimit(got.Hash, new(100.0))
+		},
+		want: durable.Me, outcome: "rotated", calls: []string{"get", "delete", "create"}},
 	{name: "hard cap, another key would be too much", adjust: func(w *world) { holding(w); w.settings.Policy.TotalLimit = 2 * account.Credit },
 		before: func(w *world) { w.asked(durable.Me); w.ask(ada, durable.Refresh); w.finish() },
 		want:   durable.Refresh, outcome: "quota_exhausted", calls: []string{"get", "get", "delete"}},

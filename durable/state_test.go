@@ -2,9 +2,11 @@ package durable
 
 import (
 	"encoding/json"
+	"math"
 	"reflect"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"latchkey/internal/account"
 )
@@ -68,4 +70,29 @@ func TestAFieldOfALaterVersionIsPassedOver(t *testing.T) {
 	if err != nil || st.Record == nil || st.Record.UserID != "ada" || st.D1.Seq != 3 {
 		t.Errorf("got %+v, %v", st, err)
 	}
+}
+
+// FuzzWhatIsStoredCanBeReadAgain: every state that encodes decodes to the same.
+func FuzzWhatIsStoredCanBeReadAgain(f *testing.F) {
+	f.Add("ada", "sk", int64(1), int64(1e9), int64(-1), int64(0), int64(1_800_000_000_000))
+	f.Add("\"\\\u2028\x00", "ж", int64(math.MaxInt64), int64(math.MaxInt64), int64(math.MinInt64), int64(math.MinInt64), int64(0))
+	f.Fuzz(func(t *testing.T, user, hash string, seq, total, remaining, left, millis int64) {
+		if !utf8.ValidString(user) || !utf8.ValidString(hash) {
+			t.Skip("tokens and rows are Unicode")
+		}
+		at := time.UnixMilli(millis % 4e12).UTC() // up to the year 2096
+		if at.Year() < 0 {
+			at = at.Add(-at.Sub(time.Time{}))
+		}
+		limit := account.Credits(left)
+		st := State{
+			Record:   &account.Record{UserID: user, Hash: hash, TotalLimit: account.Credits(total), RemainingLimit: account.Credits(remaining), Seq: seq, CreatedAt: at},
+			KeyLimit: &limit, ExpiresAt: at, At: at, Pending: &Pending{Assign: &NewKey{Hash: hash, Limit: limit}, Due: at},
+			Chores: []Chore{{Settle: hash, Left: account.Credits(left), Limit: &limit, Since: at}},
+		}
+		var decoded State
+		if err := decoded.decode(st.encode()); err != nil || !reflect.DeepEqual(decoded, st) {
+			t.Errorf("%s is read as %+v, %v", st.encode(), decoded, err)
+		}
+	})
 }

@@ -255,6 +255,8 @@ type reply struct {
 	Key     string `json:"openrouter_api_key"`
 	Hash    string `json:"hash"`
 	ID      string `json:"id"`
+
+	body string
 }
 
 // ask sends a request. The reply is filled in when it comes; a client whose
@@ -279,7 +281,7 @@ func (w *world) request(user string, r durable.Request) *reply {
 		if err := json.Unmarshal([]byte(a.Body), got); err != nil && a.Status != http.StatusNoContent {
 			w.violated("%s got no JSON: %s", user, a.Body)
 		}
-		got.Status = a.Status
+		got.Status, got.body = a.Status, a.Body
 		w.note("%s got %d %s%s %.8s", user, a.Status, got.Outcome, got.Code, got.Hash)
 		if got.Status == http.StatusOK && got.Key != "" {
 			w.checkAnswer(user, *got)
