@@ -564,9 +564,6 @@ func parallel[T any](ctx context.Context, n int, items []T, f func(T) error) err
 func (a *app) revokeClass(cmd *cobra.Command, path string, options classOptions, yes bool) error {
 	ctx := cmd.Context()
 	m, err := openManifest(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return exit{exitNotFound, err}
-	}
 	if err != nil {
 		return err
 	}
