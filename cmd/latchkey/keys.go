@@ -182,6 +182,7 @@ type keyChange struct{ verb, done, short string }
 
 func (a *app) keysChangeCommand(change keyChange) *cobra.Command {
 	var yes bool
+	var path string // of the manifest
 	cmd := &cobra.Command{
 		Use:   change.verb + " HASH…",
 		Short: change.short,
@@ -189,17 +190,40 @@ func (a *app) keysChangeCommand(change keyChange) *cobra.Command {
 
 HASH is the hash of a key, or as many of its first digits as tell it from all
 others. All are looked up before the first is touched.`,
-		Args: usage(cobra.MinimumNArgs(1)),
+		Args: usage(func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("manifest") && len(args) == 0 {
+				return errors.New("--manifest needs the hashes of the keys to delete; `latchkey provision --revoke` deletes all keys of a class")
+			}
+			return cobra.MinimumNArgs(1)(cmd, args)
+		}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			account, err := a.account(cmd.Context())
 			if err != nil {
 				return err
 			}
-			found, err := findKeys(account, args)
+			owns := func(keyName string) bool { return true }
+			// An empty FILE is a slip, and must not let every key pass.
+			if cmd.Flags().Changed("manifest") {
+				m, err := openManifest(path)
+				if err != nil {
+					return err
+				}
+				defer m.close()
+				owns = m.owns
+			}
+			asked, err := findKeys(account, args)
 			if err != nil {
 				return err
 			}
-			if change.verb == "delete" && !yes {
+			var found, others []openrouter.KeyRecord
+			for _, key := range asked {
+				if owns(key.Name) {
+					found = append(found, key)
+				} else {
+					others = append(others, key)
+				}
+			}
+			if change.verb == "delete" && !yes && len(found) > 0 {
 				names := make([]string, len(found))
 				for i, key := range found {
 					names[i] = fmt.Sprintf("%s (%s)", key.Name, short(key.Hash))
@@ -214,6 +238,10 @@ others. All are looked up before the first is touched.`,
 				State string `json:"state"`
 			}
 			results, rows := []result{}, [][]string{}
+			add := func(key openrouter.KeyRecord, state string) {
+				results = append(results, result{key.Name, key.Hash, state})
+				rows = append(rows, []string{key.Name, a.hashCell(key.Hash), state})
+			}
 			for _, key := range found {
 				// Dying in between leaves the rest as they are; the command can
 				// be given again, but for keys that are deleted already.
@@ -227,14 +255,28 @@ others. All are looked up before the first is touched.`,
 					err = fmt.Errorf("%s (%s): %w", key.Name, short(key.Hash), err)
 					break
 				}
-				results = append(results, result{key.Name, key.Hash, change.done})
-				rows = append(rows, []string{key.Name, a.hashCell(key.Hash), change.done})
+				add(key, change.done)
 			}
-			return errors.Join(accountError(err), a.show(results, []string{"name", "hash", "state"}, rows))
+			var refused []error
+			for _, key := range others {
+				add(key, "refused")
+				refused = append(refused, fmt.Errorf("the key %s is named %q: it is not of the class in %s, and is left alone", short(key.Hash), key.Name, path))
+			}
+			if len(refused) > 0 {
+				refused = append(refused, fmt.Errorf("refused: %d of %d keys", len(refused), len(asked)))
+			}
+			return errors.Join(accountError(err), errors.Join(refused...), a.show(results, []string{"name", "hash", "state"}, rows))
 		},
 	}
 	if change.verb == "delete" {
+		cmd.Long += `
+
+With --manifest, it deletes only keys whose name is of the class with that
+manifest, as provision gives them. A key with another name is left alone, named
+and counted as refused, and the exit code is 1.`
+		cmd.Example = `  latchkey keys delete --manifest keys/manifest.jsonl 25db4e39`
 		cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+		cmd.Flags().StringVar(&path, "manifest", "", "only keys of the class with this manifest, a `file`")
 	}
 	return cmd
 }

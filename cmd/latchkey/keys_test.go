@@ -155,6 +155,85 @@ func TestKeysChangeGolden(t *testing.T) {
 	}
 }
 
+func TestDeleteByAManifestTouchesOnlyKeysOfItsClass(t *testing.T) {
+	for name, c := range map[string]struct {
+		hashes  []int // of the keys below, each cut to 10 digits
+		args    []string
+		code    int
+		said    []string
+		deleted []int
+	}{
+		"one person's":                  {[]int{1}, []string{"--manifest", "MANIFEST"}, exitOK, nil, []int{1}},
+		"two people's, one twice":       {[]int{1, 0, 1}, []string{"--manifest", "MANIFEST"}, exitOK, nil, []int{0, 1}},
+		"a user's":                      {[]int{2}, []string{"--manifest", "MANIFEST"}, exitFailed, []string{`is named "latchkey:u_42:op"`, "refused: 1 of 1 keys"}, nil},
+		"another class's":               {[]int{3}, []string{"--manifest", "MANIFEST"}, exitFailed, []string{`is named "latchkey-class:`, "refused: 1 of 1 keys"}, nil},
+		"a user's between two people's": {[]int{0, 2, 1}, []string{"--manifest", "MANIFEST"}, exitFailed, []string{`is named "latchkey:u_42:op"`, "refused: 1 of 3 keys"}, []int{0, 1}},
+		"a name with that of one in it": {[]int{4, 1}, []string{"--manifest", "MANIFEST"}, exitFailed, []string{"refused: 1 of 2 keys"}, []int{1}},
+		"no hash":                       {nil, []string{"--manifest", "MANIFEST"}, exitUsage, []string{"provision --revoke"}, nil},
+		"no such manifest":              {[]int{1}, []string{"--manifest", "MANIFEST.old"}, exitNotFound, []string{"no such file"}, nil},
+		"a manifest without a name":     {[]int{1}, []string{"--manifest", ""}, exitNotFound, []string{"no such file"}, nil},
+		"an empty manifest":             {[]int{1}, []string{"--manifest", "MANIFEST.empty"}, exitFailed, []string{"refused: 1 of 1 keys"}, nil},
+		"a hash that is gone":           {[]int{1}, []string{"--manifest", "MANIFEST", strings.Repeat("0", 64)}, exitNotFound, []string{"there is no key"}, nil},
+		"without a manifest":            {[]int{2}, nil, exitOK, nil, []int{2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newAccount(t, nil)
+			var out string
+			for _, n := range []int{1, 2} { // the last one is the manifest's
+				var file string
+				file, out = aClass(t, n)
+				f.run(0, "provision", file, "--limit", "2", "--out", out, "--parallel", "1")
+			}
+			f.runWithKeys(0, "keys", "create", "latchkey:u_42:op", "--limit", "1")
+			f.runWithKeys(0, "keys", "create", "x "+f.Keys()[1].Name, "--limit", "1")
+			made := f.Keys()
+			keys := []openroutertest.Key{made[1], made[2], made[3], made[0], made[4]}
+			manifest := filepath.Join(out, manifestName)
+			if err := os.WriteFile(manifest+".empty", nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args := []string{"keys", "delete", "--yes"}
+			for _, arg := range c.args {
+				args = append(args, strings.Replace(arg, "MANIFEST", manifest, 1))
+			}
+			for _, i := range c.hashes {
+				args = append(args, keys[i].Hash[:10])
+			}
+			p := f.run(c.code, args...)
+			for _, said := range c.said {
+				if !strings.Contains(p.stderr, said) {
+					t.Errorf("%q is not said: %v", said, p)
+				}
+			}
+			live := f.Live()
+			for i, key := range keys {
+				is := slices.ContainsFunc(live, func(l openroutertest.Key) bool { return l.Hash == key.Hash })
+				if is == slices.Contains(c.deleted, i) {
+					t.Errorf("key %d, %s: live is %v", i, key.Name, is)
+				}
+			}
+			if calls := f.Calls()[openroutertest.OpDelete]; calls != len(c.deleted) {
+				t.Errorf("%d deletions were sent, want %d", calls, len(c.deleted))
+			}
+		})
+	}
+}
+
+func TestDeleteByAManifestGolden(t *testing.T) {
+	for form, flag := range map[string][]string{"": nil, "-json": {"--json"}, "-csv": {"--csv"}} {
+		f := newAccount(t, nil)
+		file, out := aClass(t, 2)
+		f.run(0, "provision", file, "--limit", "2", "--out", out, "--parallel", "1")
+		f.runWithKeys(0, "keys", "create", "latchkey:u_42:op", "--limit", "1")
+		keys := f.Keys()
+		args := []string{"keys", "delete", "--yes", "--manifest", filepath.Join(out, manifestName)}
+		p := f.run(exitFailed, slices.Concat(args, []string{keys[2].Hash[:8], keys[1].Hash[:8]}, flag)...)
+		// Their names are new in every run.
+		text := strings.NewReplacer(keys[1].Name, "NAME", filepath.Dir(out), "DIR").Replace(p.String())
+		golden(t, "keys-delete-manifest"+form, text)
+	}
+}
+
 func TestKeysListReadsEveryPage(t *testing.T) {
 	f := newAccount(t, nil)
 	for range 230 {
@@ -183,6 +262,8 @@ func TestExitCodesOfTheAccountCommands(t *testing.T) {
 		{[]string{"keys", "show"}, exitUsage},
 		{[]string{"keys", "bogus"}, exitUsage},
 		{[]string{"keys", "delete", hashes[0]}, exitUsage}, // nobody is there to be asked
+		{[]string{"keys", "delete", "--yes"}, exitUsage},
+		{[]string{"keys", "disable", "--manifest", "m", hashes[0]}, exitUsage},
 		{[]string{"keys", "create", "x"}, exitUsage},
 		{[]string{"keys", "create", "x", "--limit", "1", "--unlimited"}, exitUsage},
 		{[]string{"keys", "create", " ", "--limit", "1"}, exitUsage},

@@ -92,6 +92,9 @@ func (m *manifest) owns(keyName string) bool { return strings.HasPrefix(keyName,
 // not have a first line yet: then class is zero.
 func openManifest(path string) (*manifest, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, exit{exitNotFound, err}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -118,15 +119,31 @@ func (a *app) printJSON(value any, indent string) error {
 	return err
 }
 
-// printCSV prints rows exactly as they are for a program, and escaped where a
-// terminal would show them.
+// plainNumber is a number as the commands print one, below zero or not.
+var plainNumber = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?$`)
+
+// csvCell is a cell that no spreadsheet takes for a formula: an apostrophe makes
+// it text. A number is no formula.
+func csvCell(text string) string {
+	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) && !plainNumber.MatchString(text) {
+		return "'" + text
+	}
+	return text
+}
+
+// printCSV prints rows for a program, each cell as csvCell has it, and escaped
+// where a terminal would show them.
 func (a *app) printCSV(rows ...[]string) error {
 	w := csv.NewWriter(a.out)
 	for _, row := range rows {
-		if isTerminal(a.out) {
-			row = printableRow(row)
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = csvCell(cell)
 		}
-		if err := w.Write(row); err != nil {
+		if isTerminal(a.out) {
+			cells = printableRow(cells)
+		}
+		if err := w.Write(cells); err != nil {
 			return err
 		}
 	}

@@ -1,14 +1,19 @@
 package main
 
 import (
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"latchkey/internal/account"
 )
 
 // wild is text that no terminal may get as it is, of every kind that there is,
@@ -43,6 +48,57 @@ func TestPrintableJSONHasTheSameValue(t *testing.T) {
 	// What is not UTF-8 has no value in JSON; Go's decoder reads the same.
 	if got := printableJSON([]byte("\"\xff\"\n")); string(got) != `"\ufffd"`+"\n" {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestACellOfCSVIsNoFormula(t *testing.T) {
+	for text, want := range map[string]string{
+		"=1+1": "'=1+1", `=HYPERLINK("https://evil.example")`: `'=HYPERLINK("https://evil.example")`, "+1@example.org": "'+1@example.org",
+		"-2+3": "'-2+3", "@sum(a1)": "'@sum(a1)", "\t=1": "'\t=1", "\r=1": "'\r=1", "-": "'-", "+": "'+", "=": "'=", "+41": "'+41", "-1e5": "'-1e5", "-1\n=2": "'-1\n=2",
+		"": "", "0": "0", "-1": "-1", "-0.000000001": "-0.000000001", "12.5": "12.5", "ada@example.org": "ada@example.org", "2026-11-22": "2026-11-22",
+		"a=1": "a=1", "'=1": "'=1", " =1": " =1", "山田": "山田",
+	} {
+		if got := csvCell(text); got != want {
+			t.Errorf("csvCell(%q) = %q, want %q", text, got, want)
+		}
+	}
+	var out strings.Builder
+	a := newApp(&out, nil, nil)
+	if err := a.printCSV([]string{"=header", "n"}, []string{"@cell", "-1"}); err != nil || out.String() != "'=header,n\n'@cell,-1\n" {
+		t.Errorf("%q, %v", &out, err)
+	}
+}
+
+// What others can name: keys, people of a class, users.
+func TestNamesReachASpreadsheetAsText(t *testing.T) {
+	const name = `=HYPERLINK("https://evil.example")`
+	f := newAccount(t, nil)
+	f.runWithKeys(0, "keys", "create", name, "--limit", "1")
+	class := filepath.Join(t.TempDir(), "class.csv")
+	if err := os.WriteFile(class, []byte("id\n"+`"=HYPERLINK(""https://evil.example"")"`+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	admin := newFakeAdmin(t)
+	admin.states = []*adminState{{Record: adminRecord{adminUser: adminUser{UserID: "u_1", UserName: name, TotalLimit: -account.Credit}}}}
+	for _, c := range []struct {
+		env  map[string]string
+		args []string
+	}{
+		{f.env, []string{"keys", "list"}},
+		{f.env, []string{"provision", class, "--limit", "1", "--dry-run", "--out", t.TempDir()}},
+		{admin.env(), []string{"users", "list"}},
+	} {
+		p := latchkey(t.Context(), c.env, append(c.args, "--csv")...)
+		rows, err := csv.NewReader(strings.NewReader(p.out)).ReadAll()
+		if err != nil || p.code != exitOK || len(rows) != 2 || !slices.ContainsFunc(rows[1], func(cell string) bool { return strings.EqualFold(cell, "'"+name) }) {
+			t.Errorf("%q: %v, %v", c.args, p, err)
+		}
+		if c.args[0] == "users" && !slices.Contains(rows[1], "-1") {
+			t.Errorf("a number became text: %v", rows)
+		}
+		if p := latchkey(t.Context(), c.env, append(c.args, "--json")...); p.code != exitOK || !strings.Contains(strings.ToUpper(p.out), `"=HYPERLINK(`) {
+			t.Errorf("%q: %v", c.args, p)
+		}
 	}
 }
 

@@ -89,7 +89,7 @@ hash the manifest has: such a key is named and counted as failed.`,
 	limits.register(provision)
 	flags := provision.Flags()
 	flags.StringVar(&options.out, "out", "keys", "`folder` for the keys and the manifest")
-	flags.IntVar(&options.parallel, "parallel", 4, fmt.Sprintf("how many keys are asked for at a `time`, at most %d", maxParallel))
+	flags.IntVar(&options.parallel, "parallel", 4, fmt.Sprintf("`number` of keys that are asked for at a time, at most %d", maxParallel))
 	flags.DurationVar(&options.settle, "settle", 30*time.Second, "how long a request that was not answered may still take effect at OpenRouter")
 	flags.BoolVar(&options.dryRun, "dry-run", false, "say what would be done, and do nothing")
 	flags.StringVar(&revoke, "revoke", "", "delete all keys of the class with this `manifest`")
@@ -564,9 +564,6 @@ func parallel[T any](ctx context.Context, n int, items []T, f func(T) error) err
 func (a *app) revokeClass(cmd *cobra.Command, path string, options classOptions, yes bool) error {
 	ctx := cmd.Context()
 	m, err := openManifest(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return exit{exitNotFound, err}
-	}
 	if err != nil {
 		return err
 	}

@@ -201,6 +201,12 @@ func TestReadPeople(t *testing.T) {
 	}
 }
 
+func TestTheHelpCallsParallelANumber(t *testing.T) {
+	if p := newAccount(t, nil).run(0, "provision", "--help"); !strings.Contains(p.out, "--parallel number ") {
+		t.Error(p)
+	}
+}
+
 func TestNothingIsMadeForAFileWithErrors(t *testing.T) {
 	f := newAccount(t, nil)
 	file, out := aClass(t, 3)

@@ -21,7 +21,8 @@ is set there.
 
 Ids are taken as they are, in any script. Put -- before one that begins with a
 hyphen. Tables for people show shortened hashes, and escape whatever in a name
-would upset a terminal; --json and --csv have everything as it is.`,
+would upset a terminal; --json has everything as it is, and --csv too, but that
+what a spreadsheet would take for a formula begins with an apostrophe.`,
 		Example: `  export LATCHKEY_URL=https://latchkey.example.workers.dev
   latchkey --secrets .admin.env users list --q example.org
   latchkey --secrets .admin.env users list --all --csv > users.csv
