@@ -3,7 +3,6 @@ package durable
 import (
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"latchkey/internal/account"
@@ -206,6 +205,3 @@ func (t turn) writeOff(st *State) {
 		}
 	}
 }
-
-// isKey tells whether a text is a key of OpenRouter's and not a sealed one.
-func isKey(text string) bool { return strings.HasPrefix(text, "sk-") }

@@ -6,14 +6,11 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/go-faster/jx"
-
 	"latchkey/internal/account"
 	"latchkey/internal/answer"
 	"latchkey/internal/openrouter"
 	"latchkey/internal/oplog"
 	"latchkey/internal/problem"
-	"latchkey/internal/seal"
 	"latchkey/internal/users"
 )
 
@@ -101,51 +98,6 @@ func (t turn) ensure() (Outcome, error) {
 		return Kept, t.update(t.rename)
 	}
 	return t.read()
-}
-
-// importRow looks, where the object's storage is empty, whether D1 knows the
-// user: from an object that was lost, or from an older table. Others may be able
-// to write there, so of its key no more is believed than that it opens: the hash
-// is that of the key, and of a row without one nothing is done at OpenRouter.
-func (t turn) importRow() error {
-	if !t.empty() {
-		return nil
-	}
-	record, found, err := t.table.Find(t.user)
-	_, senseless := errors.AsType[*users.DamagedError](err)
-	switch {
-	case senseless:
-		return &damaged{err}
-	case err != nil:
-		return unavailable("The database cannot be reached just now.", 0, err)
-	case !found:
-		return nil
-	}
-	record.Key, record.Hash = t.importKey(record.Key)
-	// Dying before this write leaves it to the next request to look again.
-	return t.update(func(st *State) *account.Entry {
-		if st.Record != nil || st.Pending != nil {
-			return nil // somebody was faster
-		}
-		st.Record, st.D1.Seq = &record, record.Seq
-		if record.Suspended && record.Hash != "" { // the object was lost while it deleted the key
-			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.soon()}
-		}
-		return nil
-	})
-}
-
-// importKey returns the key of a row, sealed, and its hash; both empty where it
-// does not open. Older tables have it unsealed.
-func (t turn) importKey(stored string) (sealed, hash string) {
-	key := seal.NewSecret(stored)
-	if !isKey(stored) {
-		var err error
-		if key, _, err = t.Settings.Sealer.Open(t.user, stored); err != nil {
-			return "", ""
-		}
-	}
-	return t.Settings.Sealer.Seal(t.user, key), openrouter.HashOf(key.Reveal())
 }
 
 // giveUpCreation ends a creation whose answer never came: the object died over
@@ -424,71 +376,4 @@ func (t turn) noRoom() error {
 			errors.New("durable: too many keys are still to be got rid of"))
 	}
 	return t.exhausted("What remains of the quota may be spent already. It is known once the last keys are settled.", left)
-}
-
-// body opens the key and returns what the client gets, in JSON.
-func (t turn) body(outcome Outcome) (string, error) {
-	st := t.snapshot()
-	r := st.Record
-	key, err := t.open(r)
-	if err != nil {
-		return "", err
-	}
-	var e jx.Encoder
-	e.Grow(512)
-	e.ObjStart()
-	for _, f := range [...]struct{ name, value string }{
-		{"id", r.UserID}, {"user_name", r.UserName}, {"email", r.Email}, {"openrouter_api_key", key.Reveal()}, {"hash", r.Hash},
-	} {
-		e.FieldStart(f.name)
-		e.StrEscape(f.value)
-	}
-	for _, f := range [...]struct {
-		name  string
-		value account.Credits
-	}{{"total_limit", r.TotalLimit}, {"remaining_limit", r.RemainingLimit}, {"usage_limit", r.UsageLimit}} {
-		e.FieldStart(f.name)
-		f.value.Encode(&e)
-	}
-	e.FieldStart("version")
-	e.Int64(r.Seq)
-	for _, f := range [...]struct {
-		name string
-		at   time.Time
-	}{{"key_expires_at", st.ExpiresAt}, {"renews_at", t.renewsAt(r)}} {
-		if !f.at.IsZero() {
-			e.FieldStart(f.name)
-			account.EncodeTime(&e, f.at.UTC())
-		}
-	}
-	e.FieldStart("outcome")
-	e.StrEscape(string(outcome))
-	e.ObjEnd()
-	return e.String(), nil
-}
-
-// open returns the key of a record. One that was opened last is at hand as long
-// as the object is in memory.
-func (t turn) open(r *account.Record) (seal.Secret, error) {
-	t.mu.Lock()
-	key, sealed := t.key, t.sealed
-	t.mu.Unlock()
-	if sealed == r.Key && sealed != "" {
-		return key, nil
-	}
-	key, stale, err := t.Settings.Sealer.Open(t.user, r.Key)
-	if err != nil {
-		return seal.Secret{}, fmt.Errorf("durable: the key of %q: %w", r.Hash, err)
-	}
-	if stale {
-		// Dying before this write leaves it to the next request.
-		return key, t.update(func(st *State) *account.Entry {
-			st.Record.Key = t.Settings.Sealer.Seal(t.user, key)
-			return nil
-		})
-	}
-	t.mu.Lock()
-	t.key, t.sealed = key, r.Key
-	t.mu.Unlock()
-	return key, nil
 }

@@ -1,0 +1,59 @@
+package durable
+
+import (
+	"errors"
+	"strings"
+
+	"latchkey/internal/account"
+	"latchkey/internal/openrouter"
+	"latchkey/internal/seal"
+	"latchkey/internal/users"
+)
+
+// importRow looks, where the object's storage is empty, whether D1 knows the
+// user: from an object that was lost, or from an older table. Others may be able
+// to write there, so of its key no more is believed than that it opens: the hash
+// is that of the key, and of a row without one nothing is done at OpenRouter.
+func (t turn) importRow() error {
+	if !t.empty() {
+		return nil
+	}
+	record, found, err := t.table.Find(t.user)
+	_, senseless := errors.AsType[*users.DamagedError](err)
+	switch {
+	case senseless:
+		return &damaged{err}
+	case err != nil:
+		return unavailable("The database cannot be reached just now.", 0, err)
+	case !found:
+		return nil
+	}
+	record.Key, record.Hash = t.importKey(record.Key)
+	// Dying before this write leaves it to the next request to look again.
+	return t.update(func(st *State) *account.Entry {
+		if st.Record != nil || st.Pending != nil {
+			return nil // somebody was faster
+		}
+		st.Record, st.D1.Seq = &record, record.Seq
+		if record.Suspended && record.Hash != "" { // the object was lost while it deleted the key
+			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.soon()}
+		}
+		return nil
+	})
+}
+
+// importKey returns the key of a row, sealed, and its hash; both empty where it
+// does not open. Older tables have it unsealed.
+func (t turn) importKey(stored string) (sealed, hash string) {
+	key := seal.NewSecret(stored)
+	if !isKey(stored) {
+		var err error
+		if key, _, err = t.Settings.Sealer.Open(t.user, stored); err != nil {
+			return "", ""
+		}
+	}
+	return t.Settings.Sealer.Seal(t.user, key), openrouter.HashOf(key.Reveal())
+}
+
+// isKey tells whether a text is a key of OpenRouter's and not a sealed one.
+func isKey(text string) bool { return strings.HasPrefix(text, "sk-") }
