@@ -118,7 +118,7 @@ func (a *adversary) spare() {
 		a.pass(a.settings.SettleAfter + a.settings.RotationOverlap)
 		a.want(durable.Me)
 	}
-	a.pass(a.settings.SettleAfter)
+	a.pass(a.settings.SettleAfter + a.settings.RotationOverlap)
 }
 
 // sparing does that, and then spends what two keys hold.
@@ -174,6 +174,8 @@ var bounds = []struct {
 	{"HARD_CAP and ROTATION_OVERLAP, late", true, false, true, true, 0, (*adversary).refreshing, 100},
 	{"HARD_CAP and SETTLE_AFTER", true, true, false, false, 10, (*adversary).sparing, 0},
 	{"HARD_CAP and SETTLE_AFTER, late", true, true, false, true, 10, (*adversary).refreshing, 100},
+	{"SETTLE_AFTER and ROTATION_OVERLAP", false, true, true, false, 21, (*adversary).halving, 20},
+	{"SETTLE_AFTER and ROTATION_OVERLAP, late", false, true, true, true, 74.9, (*adversary).sparingAndRefreshing, 100},
 	{"all three", true, true, true, false, 10, (*adversary).sparing, 0},
 	{"all three, late", true, true, true, true, 10, (*adversary).refreshing, 100},
 }

@@ -363,7 +363,7 @@ func (t turn) renewsAt(r *account.Record) time.Time {
 // noRoom is the answer where there may be no other key before one is settled.
 func (t turn) noRoom() error {
 	st := t.snapshot()
-	next, any := st.settled()
+	next, any := st.settled(t.Settings.SettleAfter)
 	left := next.Sub(t.Now())
 	if !any {
 		left = t.Settings.SettleAfter

@@ -203,11 +203,16 @@ func (st *State) unsettled() (most account.Credits) {
 // available is how much of the quota there is for the record's key.
 func (st *State) available() account.Credits { return st.Record.RemainingLimit - st.unsettled() }
 
-// settled is when the next key is settled, and false where there is none to settle.
-func (st *State) settled() (next time.Time, any bool) {
+// settled is when the next key is settled, which is so long after it was disabled;
+// and false where there is none to settle.
+func (st *State) settled(after time.Duration) (next time.Time, any bool) {
 	for _, c := range st.Chores {
-		if c.Settle != "" && (!any || c.Due.Before(next)) {
-			next, any = c.Due, true
+		due := c.Due
+		if c.Live {
+			due = due.Add(after)
+		}
+		if c.Settle != "" && (!any || due.Before(next)) {
+			next, any = due, true
 		}
 	}
 	return next, any

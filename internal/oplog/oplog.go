@@ -19,7 +19,7 @@ import (
 type Line struct {
 	Evt     string `json:"evt"`               // what kind of line: see the constants
 	User    string `json:"user,omitempty"`    // user id
-	Op      string `json:"op,omitempty"`      // what was asked for: me, refresh; in the background: d1, delete, orphan, repair
+	Op      string `json:"op,omitempty"`      // what was asked for: me, refresh, repair, …; in the background: d1, delete, disable, settle, orphan, alarm
 	Outcome string `json:"outcome,omitempty"` // an outcome of the contract, a problem's code, or done, again
 	Status  int    `json:"status,omitempty"`  // of the answer
 	Millis  int64  `json:"ms"`
