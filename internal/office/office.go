@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"latchkey/internal/openrouter"
@@ -179,7 +178,7 @@ func (o Office) suspects(report *Report) ([]candidate, error) {
 			return nil
 		}
 		report.Ours++
-		if !isHash(key.Hash) {
+		if !openrouter.IsHash(key.Hash) {
 			report.fail(1, errors.New("a key with a name of ours is listed with a hash that is none"))
 			return nil
 		}
@@ -242,9 +241,4 @@ func (o Office) unknown(hash string, users []string, report *Report) bool {
 		}
 	}
 	return true
-}
-
-// isHash tells whether a text has the form of a hash: SHA-256 in lower-case hex.
-func isHash(text string) bool {
-	return len(text) == 64 && strings.Trim(text, "0123456789abcdef") == ""
 }
