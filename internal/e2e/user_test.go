@@ -76,6 +76,9 @@ type view struct {
 	TotalLimit     *float64 `json:"total_limit"`
 	RemainingLimit *float64 `json:"remaining_limit"`
 	UsageLimit     *float64 `json:"usage_limit"`
+	Version        int64    `json:"version"`
+	ExpiresAt      string   `json:"key_expires_at"` // under KEY_TTL
+	RenewsAt       string   `json:"renews_at"`      // under RENEW_AFTER
 	Outcome        string   `json:"outcome"`
 }
 
@@ -102,6 +105,10 @@ func (u *user) check(a answer) (view, error) {
 		return v, fmt.Errorf("key and hash do not fit: %v", a)
 	case v.TotalLimit == nil || v.RemainingLimit == nil || v.UsageLimit == nil:
 		return v, fmt.Errorf("a limit is missing: %v", a)
+	case v.Version < 1:
+		return v, fmt.Errorf("the version is missing: %v", a)
+	case !u.isTime(v.ExpiresAt, "KEY_TTL") || !u.isTime(v.RenewsAt, "RENEW_AFTER"):
+		return v, fmt.Errorf("a time is missing or wrong, or there for no reason: %v", a)
 	}
 	for _, key := range u.w.openrouter.Keys() {
 		if key.Hash == v.Hash && !u.owns(key.Name) {
@@ -109,6 +116,16 @@ func (u *user) check(a answer) (view, error) {
 		}
 	}
 	return v, nil
+}
+
+// isTime tells whether a time of an answer is one, and is there where the setting
+// asks for it alone.
+func (u *user) isTime(text, setting string) bool {
+	if u.w.vars[setting] == "" {
+		return text == ""
+	}
+	_, err := time.Parse(time.RFC3339, text)
+	return err == nil && strings.HasSuffix(text, "Z")
 }
 
 // expect checks an answer that is to carry a key that lives.
@@ -173,11 +190,15 @@ func checkProblem(a answer, status int, code string) error {
 			return fmt.Errorf("%s is missing: %v", field, a)
 		}
 	}
+	fields := 5
+	if document["renews_at"] != nil && code == "quota_exhausted" {
+		fields = 6
+	}
 	switch {
 	case a.status != status || document["status"] != float64(status) || document["code"] != code:
 		return fmt.Errorf("want %d %s, got %v", status, code, a)
-	case len(document) != 5:
-		return fmt.Errorf("more than five fields: %v", a)
+	case len(document) != fields:
+		return fmt.Errorf("there are other fields: %v", a)
 	case a.header.Get("Content-Type") != "application/problem+json" || a.header.Get("Cache-Control") != "no-store":
 		return fmt.Errorf("the headers are wrong: %v", a)
 	case plainKey.MatchString(a.body) || strings.Contains(a.body, "sk-or"):
