@@ -225,7 +225,7 @@ func TestAdmin(t *testing.T) {
 			u.operator("POST", "/keys", `{"name":"`+name+`","limit":1}`)
 			orphans++
 		}
-		for _, name := range []string{"somebody else's", "latchkeys:" + u.id + ":" + op, "latchkey-class:x:" + op} {
+		for _, name := range []string{"somebody else's", "latchkeys:" + u.id + ":" + op, "course-b:" + u.id + ":" + op, "latchkey-class:x:" + op} {
 			u.operator("POST", "/keys", `{"name":"`+name+`","limit":1}`)
 		}
 		w.behind.Store(0)

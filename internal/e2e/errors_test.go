@@ -76,6 +76,8 @@ func TestInvalidToken(t *testing.T) {
 		"no user id":              signed(func(c jwt.MapClaims) { delete(c, "uid") }),
 		"empty user id":           signed(func(c jwt.MapClaims) { c["uid"] = "" }),
 		"user id is a number":     signed(func(c jwt.MapClaims) { c["uid"] = 42 }),
+		"user id is .":            signed(func(c jwt.MapClaims) { c["uid"] = "." }),
+		"user id is ..":           signed(func(c jwt.MapClaims) { c["uid"] = ".." }),
 		"user id of 257 bytes":    signed(func(c jwt.MapClaims) { c["uid"] = strings.Repeat("x", 257) }),
 		"user id of 86 × 3 bytes": signed(func(c jwt.MapClaims) { c["uid"] = strings.Repeat("語", 86) }),
 		"expired, bad signature": sign(jwt.SigningMethodHS256, strings.Repeat("another-fake-secret", 3), valid(func(c jwt.MapClaims) {

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -135,9 +136,9 @@ func (u *user) expect(a answer, outcome string, remaining, usage float64) view {
 	if err != nil {
 		u.t.Fatal(err)
 	}
-	if v.Outcome != outcome || *v.TotalLimit != 10 || *v.RemainingLimit != remaining || *v.UsageLimit != usage {
-		u.t.Fatalf("got %s, total %v, remaining %v, usage %v; want %s, 10, %v, %v",
-			v.Outcome, *v.TotalLimit, *v.RemainingLimit, *v.UsageLimit, outcome, remaining, usage)
+	if v.Outcome != outcome || *v.TotalLimit != u.total() || *v.RemainingLimit != remaining || *v.UsageLimit != usage {
+		u.t.Fatalf("got %s, total %v, remaining %v, usage %v; want %s, %v, %v, %v",
+			v.Outcome, *v.TotalLimit, *v.RemainingLimit, *v.UsageLimit, outcome, u.total(), remaining, usage)
 	}
 	if u.w.openrouter.Deleted(v.Hash) {
 		u.t.Fatalf("answered %s with a key that is deleted", v.Outcome)
@@ -145,10 +146,29 @@ func (u *user) expect(a answer, outcome string, remaining, usage float64) view {
 	return v
 }
 
+// total is what a quota begins with.
+func (u *user) total() float64 {
+	total, err := strconv.ParseFloat(cmp.Or(u.w.vars["TOTAL_LIMIT"], "10"), 64)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	return total
+}
+
+// cost is what all keys that the user ever had have cost together.
+func (u *user) cost() (cost openroutertest.Nano) {
+	for _, key := range u.w.openrouter.Keys() {
+		if u.owns(key.Name) {
+			cost += key.Usage
+		}
+	}
+	return cost
+}
+
 // provisioned gives the user a first key and looks at no call before here.
 func (u *user) provisioned() view {
 	u.t.Helper()
-	v := u.expect(u.get(), "provisioned", 10, 1)
+	v := u.expect(u.get(), "provisioned", u.total(), 1)
 	u.mark()
 	return v
 }
@@ -218,7 +238,7 @@ func retryAfter(t *testing.T, a answer, least, most int) {
 
 // owns tells whether a key of that name at OpenRouter is this user's.
 func (u *user) owns(name string) bool {
-	op, ok := strings.CutPrefix(name, "latchkey:"+u.id+":")
+	op, ok := strings.CutPrefix(name, cmp.Or(u.w.vars["KEY_NAME_PREFIX"], "latchkey")+":"+u.id+":")
 	return ok && op != "" && !strings.Contains(op, ":")
 }
 

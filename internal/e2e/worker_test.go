@@ -113,6 +113,25 @@ func useShared(t *testing.T) *worker {
 	return w
 }
 
+var planted = sync.OnceValues(func() (*worker, error) {
+	return launch("planted", with{secrets: administered.secrets, script: "internal/e2e/testdata/planted.mjs"})
+})
+
+// usePlanted returns a Worker with the admin API and a path that writes a user's
+// state, to this test alone until it ends.
+func usePlanted(t *testing.T) *worker {
+	t.Helper()
+	t.Parallel()
+	ownLane.Lock()
+	t.Cleanup(ownLane.Unlock)
+	w, err := planted()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.openrouter.ClearFaults)
+	return w
+}
+
 // launch starts a Worker and its OpenRouter.
 func launch(name string, changes with) (*worker, error) {
 	fleet.Lock()
