@@ -6,9 +6,10 @@
 //
 //	go test -tags e2e -count=1 ./internal/e2e/...
 //
-// Tests run in two lanes, one test at a time in each, so that at most two
+// Tests run in three lanes, one test at a time in each, so that at most three
 // Workers have work at once: those that [useShared] the Worker with standard
-// settings, and those that [start] one of their own or [usePlanted]. Every test has users of its
+// settings, those that [start] one of their own or [usePlanted], and those that
+// mostly wait ([startWaiting]). Every test has users of its
 // own. Nothing sleeps for luck: whatever comes later is polled for, with a
 // deadline.
 package e2e

@@ -27,7 +27,7 @@ func (u *user) plant(state string) {
 func TestAStateThatMakesNoSense(t *testing.T) {
 	w := usePlanted(t)
 	for _, state := range []string{
-		`{"record":{"user_id":"`, `[]`, `{"record":{"seq":"1"}}`, `{"record":{"total_limit":1e99}}`, `{"alarm":"today"}`, `sk-or-v1-0123`,
+		`{"record":{"user_id":"`, `[]`, `{"record":{"seq":"1"}}`, `{"record":{"total_limit":1e99}}`, `{"alarm":"today"}`, `no JSON`,
 	} {
 		t.Run(state, func(t *testing.T) {
 			u := newUser(t, w)

@@ -67,15 +67,26 @@ type with struct {
 	script        string
 }
 
-// ownLane and sharedLane each let one test run at a time.
-var ownLane, sharedLane sync.Mutex
+// Each lane lets one test run at a time.
+var ownLane, waitingLane, sharedLane sync.Mutex
 
 // start starts a Worker for this test alone, in the lane of such tests.
 func start(t *testing.T, changes with) *worker {
 	t.Helper()
+	return startIn(&ownLane, t, changes)
+}
+
+// startWaiting does so in the lane of those that mostly wait for time to pass.
+func startWaiting(t *testing.T, changes with) *worker {
+	t.Helper()
+	return startIn(&waitingLane, t, changes)
+}
+
+func startIn(lane *sync.Mutex, t *testing.T, changes with) *worker {
+	t.Helper()
 	t.Parallel()
-	ownLane.Lock()
-	t.Cleanup(ownLane.Unlock)
+	lane.Lock()
+	t.Cleanup(lane.Unlock)
 	w, err := launch(t.Name(), changes)
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +96,7 @@ func start(t *testing.T, changes with) *worker {
 }
 
 // startAlone starts a Worker for this test alone, and lets no other test run
-// beside it: it would make their calls to OpenRouter late.
+// beside it but one that waits: it would make their calls to OpenRouter late.
 func startAlone(t *testing.T, changes with) *worker {
 	t.Helper()
 	w := start(t, changes)
