@@ -96,12 +96,14 @@ func startIn(lane *sync.Mutex, t *testing.T, changes with) *worker {
 }
 
 // startAlone starts a Worker for this test alone, and lets no other test run
-// beside it but one that waits: it would make their calls to OpenRouter late.
+// beside it: it would make their calls to OpenRouter late.
 func startAlone(t *testing.T, changes with) *worker {
 	t.Helper()
 	w := start(t, changes)
-	sharedLane.Lock()
-	t.Cleanup(sharedLane.Unlock)
+	for _, lane := range []*sync.Mutex{&waitingLane, &sharedLane} {
+		lane.Lock()
+		t.Cleanup(lane.Unlock)
+	}
 	return w
 }
 
@@ -129,12 +131,12 @@ var planted = sync.OnceValues(func() (*worker, error) {
 })
 
 // usePlanted returns a Worker with the admin API and a path that writes a user's
-// state, to this test alone until it ends.
+// state, to this test alone until it ends. It is in the lane of those that wait.
 func usePlanted(t *testing.T) *worker {
 	t.Helper()
 	t.Parallel()
-	ownLane.Lock()
-	t.Cleanup(ownLane.Unlock)
+	waitingLane.Lock()
+	t.Cleanup(waitingLane.Unlock)
 	w, err := planted()
 	if err != nil {
 		t.Fatal(err)
