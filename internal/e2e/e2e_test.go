@@ -9,9 +9,8 @@
 // Tests run in three lanes, one test at a time in each, so that at most three
 // Workers have work at once: those that [useShared] the Worker with standard
 // settings, those that [start] one of their own, and those that mostly wait
-// ([startWaiting], [usePlanted]). Every test has users of its
-// own. Nothing sleeps for luck: whatever comes later is polled for, with a
-// deadline.
+// ([startWaiting], [usePlanted]). Every test has users of its own. Nothing sleeps
+// for luck: whatever comes later is polled for, with a deadline.
 package e2e
 
 import (
