@@ -146,7 +146,7 @@ func TestAdmin(t *testing.T) {
 		if h.Record.Total != 20 || h.Record.Remaining != 5 {
 			t.Errorf("after setting what remains: %+v", h)
 		}
-		if got, want := u.ledger(), "provision 1 10, charge 0.2 9.8, adjust 0 19.8, adjust 14.8 5"; got != want {
+		if got, want := u.ledger(), "provision 1 10, charge 0.2 9.8, adjust -10 19.8, adjust 14.8 5"; got != want {
 			t.Errorf("the ledger is %s, want %s", got, want)
 		}
 	})
@@ -225,7 +225,7 @@ func TestAdmin(t *testing.T) {
 			u.operator("POST", "/keys", `{"name":"`+name+`","limit":1}`)
 			orphans++
 		}
-		for _, name := range []string{"somebody else's", "latchkeys:" + u.id + ":" + op, "latchkey-class:x:" + op} {
+		for _, name := range []string{"somebody else's", "latchkeys:" + u.id + ":" + op, "course-b:" + u.id + ":" + op, "latchkey-class:x:" + op} {
 			u.operator("POST", "/keys", `{"name":"`+name+`","limit":1}`)
 		}
 		w.behind.Store(0)

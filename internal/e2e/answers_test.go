@@ -125,6 +125,13 @@ func TestAnswersThatAreTooLarge(t *testing.T) {
 			t.Errorf("%s: the key is another one", test.name)
 		}
 	}
+	other := newUser(t, w)
+	upstream.answers(raw("201 Created\nTransfer-Encoding: chunked", send("100000\r\n"+mega+"\r\n")))
+	problem(t, other.get(), 503, "upstream_unavailable")
+	if n := <-written; n > buffered {
+		t.Errorf("%d bytes were read of the answer to a POST", n)
+	}
+	other.provisioned()
 	if after := w.memory().Bytes; after > before+tolerance {
 		t.Errorf("the program's memory has grown from %v to %v bytes", before, after)
 	}

@@ -170,7 +170,7 @@ func TestCommandLine(t *testing.T) {
 	w.behind.Store(int64(time.Hour))
 	u.operator("POST", "/keys", `{"name":"latchkey:nobody:0123456789abcdef0123456789abcdef","limit":1}`)
 	w.behind.Store(0)
-	for i, args := range [][]string{{"reconcile", "--dry-run", "--json"}, {"reconcile", "--json"}, {"reconcile", "--json"}} {
+	for i, args := range [][]string{{"reconcile", "--dry-run", "--json"}, {"reconcile", "--yes", "--json"}, {"reconcile", "--yes", "--json"}} {
 		var report struct {
 			DryRun  bool `json:"dry_run"`
 			Deleted int

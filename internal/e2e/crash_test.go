@@ -108,11 +108,12 @@ func (u *user) act(rng *rand.Rand, answers *atomic.Int64) {
 	}
 }
 
+const nano = 1e9 // nano-credits
+
 // adds checks the ledger in D1 against the row and against what was spent.
 func (u *user) adds(v view) {
 	u.t.Helper()
 	ledger := u.inD1(v, time.Minute)
-	const nano = 1e9
 	remaining, charged := int64(0), map[string]int64{}
 	whole := func(credits any) int64 { return int64(credits.(float64)*nano + 0.5) }
 	for _, entry := range ledger {

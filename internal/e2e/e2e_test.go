@@ -6,11 +6,11 @@
 //
 //	go test -tags e2e -count=1 ./internal/e2e/...
 //
-// Tests run in two lanes, one test at a time in each, so that at most two
-// Workers run at once: those that [useShared] the Worker with standard
-// settings, and those that [start] one of their own. Every test has users of its
-// own. Nothing sleeps for luck: whatever comes later is polled for, with a
-// deadline.
+// Tests run in three lanes, one test at a time in each, so that at most three
+// Workers have work at once: those that [useShared] the Worker with standard
+// settings, those that [start] one of their own, and those that mostly wait
+// ([startWaiting], [usePlanted]). Every test has users of its own. Nothing sleeps
+// for luck: whatever comes later is polled for, with a deadline.
 package e2e
 
 import (

@@ -76,6 +76,8 @@ func TestInvalidToken(t *testing.T) {
 		"no user id":              signed(func(c jwt.MapClaims) { delete(c, "uid") }),
 		"empty user id":           signed(func(c jwt.MapClaims) { c["uid"] = "" }),
 		"user id is a number":     signed(func(c jwt.MapClaims) { c["uid"] = 42 }),
+		"user id is .":            signed(func(c jwt.MapClaims) { c["uid"] = "." }),
+		"user id is ..":           signed(func(c jwt.MapClaims) { c["uid"] = ".." }),
 		"user id of 257 bytes":    signed(func(c jwt.MapClaims) { c["uid"] = strings.Repeat("x", 257) }),
 		"user id of 86 × 3 bytes": signed(func(c jwt.MapClaims) { c["uid"] = strings.Repeat("語", 86) }),
 		"expired, bad signature": sign(jwt.SigningMethodHS256, strings.Repeat("another-fake-secret", 3), valid(func(c jwt.MapClaims) {
@@ -226,27 +228,36 @@ func TestRefusedByOpenRouter(t *testing.T) {
 			u.settles(u.expect(u.get(), "rotated", 9.4, 1))
 			u.called("POST")
 		})
-		t.Run("rotation, DELETE "+http.StatusText(status), func(t *testing.T) {
+		t.Run("refresh, DELETE "+http.StatusText(status), func(t *testing.T) {
 			u := newUser(t, w)
 			u.spend(u.provisioned(), 0.6)
 			w.openrouter.Fail(openroutertest.OpDelete, refusal(status), 1)
-			problem(t, u.get(), 502, "upstream_refused")
+			problem(t, u.refresh(), 502, "upstream_refused")
 			u.called("GET DELETE")
 			u.settles(u.expect(u.get(), "rotated", 9.4, 1))
 			u.called("DELETE POST")
 		})
 	}
-	for _, status := range []int{401, 403} {
-		t.Run("reading, GET "+http.StatusText(status), func(t *testing.T) {
+}
+
+// A DELETE that surely had no effect leaves the stored key in use, and the next
+// reading tries again.
+func TestDeleteWithoutEffectLeavesTheKeyInUse(t *testing.T) {
+	w := useShared(t)
+	for _, status := range []int{400, 401, 403, 429} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
 			u := newUser(t, w)
-			first := u.provisioned()
-			u.spend(first, 0.2)
-			w.openrouter.Fail(openroutertest.OpGet, refusal(status), 1)
-			problem(t, u.get(), 502, "upstream_refused")
-			u.called("GET")
-			if v := u.expect(u.get(), "kept", 9.8, 0.8); v.Key != first.Key {
-				t.Error("the key is another one")
+			old := u.provisioned()
+			w.openrouter.Fail(openroutertest.OpDelete, openroutertest.Fault{Kind: openroutertest.KindStatus, Status: status}, 2)
+			for _, step := range []struct{ spend, remaining, usage float64 }{{0.6, 9.4, 0.4}, {0.1, 9.3, 0.3}} {
+				u.spend(old, step.spend)
+				if v := u.expect(u.get(), "kept", step.remaining, step.usage); v.Key != old.Key {
+					t.Error("the key is another one")
+				}
+				u.called("GET DELETE")
 			}
+			u.settles(u.expect(u.get(), "rotated", 9.3, 1))
+			u.called("GET DELETE POST")
 		})
 	}
 }

@@ -46,6 +46,7 @@ func nameOf(f or.Fault) string {
 // makes a key under a new name, and what the first one may have made goes.
 func TestFailedPost(t *testing.T) {
 	w := useShared(t)
+	last := map[*user]view{}
 	for _, state := range []struct {
 		name      string
 		prepare   func(*user)
@@ -67,12 +68,16 @@ func TestFailedPost(t *testing.T) {
 					u.called(state.before) // nothing in the background may mix in
 				}
 				v := u.expect(u.get(), state.after, state.remaining, 1)
-				u.settles(v)
 				if again := u.expect(u.get(), "kept", state.remaining, 1); again.Key != v.Key {
 					t.Error("the key is another one")
 				}
+				last[u] = v
 			})
 		}
+	}
+	for u, v := range last { // orphans are looked for some seconds later
+		u.t = t
+		u.settles(v)
 	}
 }
 
@@ -92,6 +97,7 @@ func TestPostIsNotRepeatedOnAReusedConnection(t *testing.T) {
 	w := useShared(t)
 	w.server.Config.SetKeepAlivesEnabled(true)
 	t.Cleanup(func() { w.server.Config.SetKeepAlivesEnabled(false) })
+	last := map[*user]view{}
 	for range 5 {
 		u := newUser(t, w)
 		u.spend(u.provisioned(), 0.6)
@@ -100,7 +106,10 @@ func TestPostIsNotRepeatedOnAReusedConnection(t *testing.T) {
 		if posts := u.count("POST"); posts != 1 {
 			t.Fatalf("%d POSTs: %s", posts, u.methods())
 		}
-		u.settles(u.expect(u.get(), "rotated", 9.4, 1))
+		last[u] = u.expect(u.get(), "rotated", 9.4, 1)
+	}
+	for u, v := range last {
+		u.settles(v)
 	}
 }
 
@@ -110,6 +119,9 @@ func TestFailedDelete(t *testing.T) {
 	w := useShared(t)
 	for name, ask := range map[string]func(*user) answer{"get": (*user).get, "refresh": (*user).refresh} {
 		for _, fault := range faults {
+			if name == "get" && fault.Status == 429 {
+				continue // surely without effect: the key stays in use
+			}
 			t.Run(name+": "+nameOf(fault), func(t *testing.T) {
 				u := newUser(t, w)
 				u.spend(u.provisioned(), 0.6)

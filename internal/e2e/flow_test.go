@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	or "latchkey/internal/openrouter/openroutertest"
 )
@@ -102,8 +103,11 @@ func TestSpentQuotaIsRenewed(t *testing.T) {
 	})
 }
 
+// The 404 may have been a mistake of the moment, so the key is deleted once more,
+// some seconds later.
 func TestKeyThatIsGoneIsReplacedAndNothingCharged(t *testing.T) {
 	w := useShared(t)
+	var users []*user
 	for name, ask := range map[string]func(*user) answer{"get": (*user).get, "refresh": (*user).refresh} {
 		t.Run(name, func(t *testing.T) {
 			u := newUser(t, w)
@@ -114,8 +118,22 @@ func TestKeyThatIsGoneIsReplacedAndNothingCharged(t *testing.T) {
 			v := u.expect(ask(u), "rotated", 10, 1)
 			u.called("GET POST")
 			u.settles(v)
+			users = append(users, u)
 		})
 	}
+	mistaken := newUser(t, w)
+	old := mistaken.provisioned()
+	w.openrouter.Fail(or.OpGet, or.Fault{Kind: or.KindStatus, Status: 404}, 1)
+	v := mistaken.expect(mistaken.get(), "rotated", 10, 1)
+	mistaken.called("GET POST")
+	for _, u := range append(users, mistaken) {
+		u.t = t
+		eventually(t, 20*time.Second, "one more DELETE", func() (string, bool) { return u.methods(), u.methods() == "DELETE" })
+	}
+	if !w.openrouter.Deleted(old.Hash) {
+		t.Error("a key that was called gone by mistake lives on")
+	}
+	mistaken.settles(v)
 }
 
 func TestLiftedLimit(t *testing.T) {
@@ -169,6 +187,9 @@ var unreadable = map[string]or.Fault{
 	"connection dropped":   {Kind: or.KindDrop},
 	"never answering":      {Kind: or.KindHang},
 	"too slow":             {Kind: or.KindSlow, Delay: 2 * upstreamTimeout},
+	"400":                  {Kind: or.KindStatus, Status: 400},
+	"401":                  {Kind: or.KindStatus, Status: 401},
+	"403":                  {Kind: or.KindStatus, Status: 403},
 	"HTML with 502":        {Kind: or.KindHTML},
 	"HTML with 200":        {Kind: or.KindHTML, Status: 200},
 	"body cut short":       {Kind: or.KindCut},
@@ -235,8 +256,11 @@ func TestRefreshChangesNothingWhereOpenRouterCannotBeRead(t *testing.T) {
 			first := u.provisioned()
 			u.spend(first, 0.3)
 			w.openrouter.Fail(or.OpGet, fault, 1)
-			a := problem(t, u.refresh(), 503, "upstream_unavailable")
-			retryAfter(t, a, 1, 60)
+			if fault.Status/100 == 4 && fault.Status != 429 {
+				problem(t, u.refresh(), 502, "upstream_refused")
+			} else {
+				retryAfter(t, problem(t, u.refresh(), 503, "upstream_unavailable"), 1, 60)
+			}
 			u.called("GET")
 			if v := u.expect(u.get(), "kept", 9.7, 0.7); v.Key != first.Key {
 				t.Error("the key is another one")

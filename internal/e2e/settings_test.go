@@ -13,7 +13,7 @@ import (
 // No key may hold more than what remains of the quota, and one that already
 // holds all of it is kept.
 func TestHardCap(t *testing.T) {
-	w := start(t, with{vars: map[string]string{"HARD_CAP": "true"}})
+	w := start(t, with{vars: map[string]string{"HARD_CAP": "true"}, secrets: administered.secrets})
 	u := newUser(t, w)
 	first := u.provisioned()
 	u.spend(first, 9.4)
@@ -33,13 +33,34 @@ func TestHardCap(t *testing.T) {
 	if key := u.live()[0]; key.Limit == nil || key.Limit.Credits() != 0.15 {
 		t.Errorf("after a refresh the key's limit is %v", key.Limit)
 	}
+
+	t.Run("an operator leaves less than the key holds", func(t *testing.T) {
+		u := newUser(t, w)
+		first := u.provisioned()
+		w.admin(t, "PATCH", u.path(), `{"remaining_limit":0.2}`, 200, nil)
+		u.called("GET DELETE")
+		if !w.openrouter.Deleted(first.Hash) {
+			t.Error("the key still lives")
+		}
+		u.settles(u.expect(u.get(), "rotated", 0.2, 0.2))
+		if key := u.live()[0]; key.Limit == nil || key.Limit.Credits() != 0.2 {
+			t.Errorf("the new key's limit is %v", key.Limit)
+		}
+	})
+	t.Run("a reading that finds the quota spent", func(t *testing.T) {
+		u := newUser(t, w)
+		u.spend(u.provisioned(), 9.95)
+		v := u.expect(u.get(), "renewed", 10, 1)
+		u.settles(v)
+		u.called("GET POST DELETE")
+	})
 }
 
 // A spent quota is renewed only once it has lasted long enough. Until then the
 // answer is 402, and there is no key.
 func TestRenewAfter(t *testing.T) {
 	const seconds = 15
-	w := start(t, with{vars: map[string]string{"RENEW_AFTER": "15s"}})
+	w := startWaiting(t, with{vars: map[string]string{"RENEW_AFTER": "15s"}})
 	for name, ask := range map[string]func(*user) answer{"get": (*user).get, "refresh": (*user).refresh} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // both wait
@@ -80,7 +101,7 @@ func TestRenewAfter(t *testing.T) {
 // A reading is used again until it is as old as METER_INTERVAL.
 func TestMeterInterval(t *testing.T) {
 	const interval = 5 * time.Second
-	w := start(t, with{vars: map[string]string{"METER_INTERVAL": interval.String()}})
+	w := startWaiting(t, with{vars: map[string]string{"METER_INTERVAL": interval.String()}})
 	u := newUser(t, w)
 	began := time.Now()
 	first := u.provisioned()

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -76,6 +77,9 @@ type view struct {
 	TotalLimit     *float64 `json:"total_limit"`
 	RemainingLimit *float64 `json:"remaining_limit"`
 	UsageLimit     *float64 `json:"usage_limit"`
+	Version        int64    `json:"version"`
+	ExpiresAt      string   `json:"key_expires_at"` // under KEY_TTL
+	RenewsAt       string   `json:"renews_at"`      // under RENEW_AFTER
 	Outcome        string   `json:"outcome"`
 }
 
@@ -102,6 +106,10 @@ func (u *user) check(a answer) (view, error) {
 		return v, fmt.Errorf("key and hash do not fit: %v", a)
 	case v.TotalLimit == nil || v.RemainingLimit == nil || v.UsageLimit == nil:
 		return v, fmt.Errorf("a limit is missing: %v", a)
+	case v.Version < 1:
+		return v, fmt.Errorf("the version is missing: %v", a)
+	case !u.isTime(v.ExpiresAt, "KEY_TTL") || !u.isTime(v.RenewsAt, "RENEW_AFTER"):
+		return v, fmt.Errorf("a time is missing or wrong, or there for no reason: %v", a)
 	}
 	for _, key := range u.w.openrouter.Keys() {
 		if key.Hash == v.Hash && !u.owns(key.Name) {
@@ -111,6 +119,16 @@ func (u *user) check(a answer) (view, error) {
 	return v, nil
 }
 
+// isTime tells whether a time of an answer is one, and is there where the setting
+// asks for it alone.
+func (u *user) isTime(text, setting string) bool {
+	if u.w.vars[setting] == "" {
+		return text == ""
+	}
+	_, err := time.Parse(time.RFC3339, text)
+	return err == nil && strings.HasSuffix(text, "Z")
+}
+
 // expect checks an answer that is to carry a key that lives.
 func (u *user) expect(a answer, outcome string, remaining, usage float64) view {
 	u.t.Helper()
@@ -118,9 +136,9 @@ func (u *user) expect(a answer, outcome string, remaining, usage float64) view {
 	if err != nil {
 		u.t.Fatal(err)
 	}
-	if v.Outcome != outcome || *v.TotalLimit != 10 || *v.RemainingLimit != remaining || *v.UsageLimit != usage {
-		u.t.Fatalf("got %s, total %v, remaining %v, usage %v; want %s, 10, %v, %v",
-			v.Outcome, *v.TotalLimit, *v.RemainingLimit, *v.UsageLimit, outcome, remaining, usage)
+	if v.Outcome != outcome || *v.TotalLimit != u.total() || *v.RemainingLimit != remaining || *v.UsageLimit != usage {
+		u.t.Fatalf("got %s, total %v, remaining %v, usage %v; want %s, %v, %v, %v",
+			v.Outcome, *v.TotalLimit, *v.RemainingLimit, *v.UsageLimit, outcome, u.total(), remaining, usage)
 	}
 	if u.w.openrouter.Deleted(v.Hash) {
 		u.t.Fatalf("answered %s with a key that is deleted", v.Outcome)
@@ -128,10 +146,29 @@ func (u *user) expect(a answer, outcome string, remaining, usage float64) view {
 	return v
 }
 
+// total is what a quota begins with.
+func (u *user) total() float64 {
+	total, err := strconv.ParseFloat(cmp.Or(u.w.vars["TOTAL_LIMIT"], "10"), 64)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	return total
+}
+
+// cost is what all keys that the user ever had have cost together.
+func (u *user) cost() (cost openroutertest.Nano) {
+	for _, key := range u.w.openrouter.Keys() {
+		if u.owns(key.Name) {
+			cost += key.Usage
+		}
+	}
+	return cost
+}
+
 // provisioned gives the user a first key and looks at no call before here.
 func (u *user) provisioned() view {
 	u.t.Helper()
-	v := u.expect(u.get(), "provisioned", 10, 1)
+	v := u.expect(u.get(), "provisioned", u.total(), 1)
 	u.mark()
 	return v
 }
@@ -173,11 +210,15 @@ func checkProblem(a answer, status int, code string) error {
 			return fmt.Errorf("%s is missing: %v", field, a)
 		}
 	}
+	fields := 5
+	if document["renews_at"] != nil && code == "quota_exhausted" {
+		fields = 6
+	}
 	switch {
 	case a.status != status || document["status"] != float64(status) || document["code"] != code:
 		return fmt.Errorf("want %d %s, got %v", status, code, a)
-	case len(document) != 5:
-		return fmt.Errorf("more than five fields: %v", a)
+	case len(document) != fields:
+		return fmt.Errorf("there are other fields: %v", a)
 	case a.header.Get("Content-Type") != "application/problem+json" || a.header.Get("Cache-Control") != "no-store":
 		return fmt.Errorf("the headers are wrong: %v", a)
 	case plainKey.MatchString(a.body) || strings.Contains(a.body, "sk-or"):
@@ -197,7 +238,7 @@ func retryAfter(t *testing.T, a answer, least, most int) {
 
 // owns tells whether a key of that name at OpenRouter is this user's.
 func (u *user) owns(name string) bool {
-	op, ok := strings.CutPrefix(name, "latchkey:"+u.id+":")
+	op, ok := strings.CutPrefix(name, cmp.Or(u.w.vars["KEY_NAME_PREFIX"], "latchkey")+":"+u.id+":")
 	return ok && op != "" && !strings.Contains(op, ":")
 }
 

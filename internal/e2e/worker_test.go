@@ -67,15 +67,26 @@ type with struct {
 	script        string
 }
 
-// ownLane and sharedLane each let one test run at a time.
-var ownLane, sharedLane sync.Mutex
+// Each lane lets one test run at a time.
+var ownLane, waitingLane, sharedLane sync.Mutex
 
 // start starts a Worker for this test alone, in the lane of such tests.
 func start(t *testing.T, changes with) *worker {
 	t.Helper()
+	return startIn(&ownLane, t, changes)
+}
+
+// startWaiting does so in the lane of those that mostly wait for time to pass.
+func startWaiting(t *testing.T, changes with) *worker {
+	t.Helper()
+	return startIn(&waitingLane, t, changes)
+}
+
+func startIn(lane *sync.Mutex, t *testing.T, changes with) *worker {
+	t.Helper()
 	t.Parallel()
-	ownLane.Lock()
-	t.Cleanup(ownLane.Unlock)
+	lane.Lock()
+	t.Cleanup(lane.Unlock)
 	w, err := launch(t.Name(), changes)
 	if err != nil {
 		t.Fatal(err)
@@ -89,8 +100,10 @@ func start(t *testing.T, changes with) *worker {
 func startAlone(t *testing.T, changes with) *worker {
 	t.Helper()
 	w := start(t, changes)
-	sharedLane.Lock()
-	t.Cleanup(sharedLane.Unlock)
+	for _, lane := range []*sync.Mutex{&waitingLane, &sharedLane} {
+		lane.Lock()
+		t.Cleanup(lane.Unlock)
+	}
 	return w
 }
 
@@ -106,6 +119,25 @@ func useShared(t *testing.T) *worker {
 	sharedLane.Lock()
 	t.Cleanup(sharedLane.Unlock)
 	w, err := shared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.openrouter.ClearFaults)
+	return w
+}
+
+var planted = sync.OnceValues(func() (*worker, error) {
+	return launch("planted", with{secrets: administered.secrets, script: "internal/e2e/testdata/planted.mjs"})
+})
+
+// usePlanted returns a Worker with the admin API and a path that writes a user's
+// state, to this test alone until it ends. It is in the lane of those that wait.
+func usePlanted(t *testing.T) *worker {
+	t.Helper()
+	t.Parallel()
+	waitingLane.Lock()
+	t.Cleanup(waitingLane.Unlock)
+	w, err := planted()
 	if err != nil {
 		t.Fatal(err)
 	}
