@@ -53,8 +53,8 @@ const (
 // kid that is not in it, but when the issuer was last asked.
 type keySet struct {
 	url     string // empty: there is none
-	text    string // as it was read; empty: never
-	keys    []Key
+	text    string // as it was read
+	keys    []Key  // nil: it never was
 	until   time.Time // used without asking until then
 	stale   time.Time // and until then where the issuer cannot be asked
 	next    time.Time // when it may be asked again
@@ -115,15 +115,15 @@ func (s *keySet) known(token *jwt.Token) []Key {
 func (v *Verifier) KeysRead(set, cacheControl string, failure error) error {
 	s, now := &v.set, v.now()
 	s.reading = time.Time{}
-	var keys []Key
-	if failure == nil && set != s.text {
+	keys, known := s.keys, s.keys != nil && set == s.text
+	if failure == nil && !known {
 		keys, failure = parseKeySet(set)
 	}
 	if s.failed = failure != nil; s.failed {
 		s.next = now.Add(s.pause(now))
 		return failure
 	}
-	if set != s.text {
+	if !known {
 		s.text, s.keys = set, keys
 		clear(v.verified) // with keys that may have gone
 	}
