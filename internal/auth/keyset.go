@@ -52,9 +52,9 @@ const (
 // keySet is an issuer's key set as it was last read. Nothing is remembered of a
 // kid that is not in it, but when the issuer was last asked.
 type keySet struct {
-	url     string // empty: there is none
-	text    string // as it was read
-	keys    []Key  // nil: it never was
+	url     string    // empty: there is none
+	text    string    // as it was read
+	keys    []Key     // nil: it never was
 	until   time.Time // used without asking until then
 	stale   time.Time // and until then where the issuer cannot be asked
 	next    time.Time // when it may be asked again

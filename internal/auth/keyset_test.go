@@ -332,7 +332,9 @@ func TestAKeyIsPickedByKidOrIsTheOnlyOneThatFits(t *testing.T) {
 
 func TestKeysOfASetThatAreUsableAndThoseThatAreIgnored(t *testing.T) {
 	ec, ed, rs := publicOf["P-256"], publicOf["Ed25519"], publicOf["RSA"]
-	with := func(public any, name string, value any) map[string]any { return jwk(public, map[string]any{name: value}) }
+	with := func(public any, name string, value any) map[string]any {
+		return jwk(public, map[string]any{name: value})
+	}
 	usable := map[string]map[string]any{
 		"RSA": jwk(rs, nil), "P-256": jwk(ec, nil), "P-384": jwk(publicOf["P-384"], nil), "P-521": jwk(publicOf["P-521"], nil), "Ed25519": jwk(ed, nil),
 		"use sig": with(rs, "use", "sig"), "for verifying": with(rs, "key_ops", []string{"verify"}), "with more": with(ec, "x5c", []string{"AAAA"}),
