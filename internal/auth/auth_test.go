@@ -3,6 +3,7 @@ package auth
 import (
 	"encoding/base64"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -362,5 +363,31 @@ func TestVerifiedTokensAreBounded(t *testing.T) {
 	}
 	if _, kept := v.verified[long]; kept || len(v.verified) != maxVerified {
 		t.Errorf("%d tokens are remembered, the long one: %t; want %d and not", len(v.verified), kept, maxVerified)
+	}
+}
+
+// What a token costs that is not remembered, by its algorithm. In the Worker's
+// program: GOOS=js GOARCH=wasm go test -exec="$(go env GOROOT)/lib/wasm/go_js_wasm_exec" -run - -bench Verify ./internal/auth
+func BenchmarkVerify(b *testing.B) {
+	clock := func() time.Time { return now }
+	for _, alg := range slices.Sorted(maps.Keys(kindOf)) {
+		unsigned := jwt.NewWithClaims(jwt.GetSigningMethod(alg), jwt.MapClaims{"uid": "u_42", "username": "Ada", "email": "ada@example.org", "exp": in(time.Hour)})
+		token, err := unsigned.SignedString(privateOf[kindOf[alg]])
+		if err != nil {
+			b.Fatal(err)
+		}
+		rules := Rules{Secrets: []seal.Secret{seal.NewSecret(secret)}, MaxLifetime: MaxLifetime}
+		if public := publicOf[kindOf[alg]]; public != nil {
+			rules.PublicKeys = []Key{{material: public}}
+		}
+		b.Run(alg, func(b *testing.B) {
+			v := NewVerifier(rules, clock)
+			for b.Loop() {
+				clear(v.verified)
+				if _, err := v.Verify("Bearer " + token); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

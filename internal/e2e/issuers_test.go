@@ -16,6 +16,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -132,10 +133,9 @@ func (i *tokenIssuer) publishes(keys ...issuerKey) {
 // startAt starts a Worker that knows no secret of tokens, but an issuer.
 func startAt(t *testing.T, i *tokenIssuer, changes with) *worker {
 	t.Helper()
-	if changes.vars == nil {
-		changes.vars = map[string]string{}
-	}
-	changes.vars["JWT_JWKS_URL"] = i.URL + "/keys"
+	vars := map[string]string{"JWT_JWKS_URL": i.URL + "/keys"}
+	maps.Copy(vars, changes.vars)
+	changes.vars = vars
 	if changes.secrets == nil {
 		changes.secrets = map[string]string{"JWT_SECRET_CLOUD": ""}
 	}
@@ -240,7 +240,7 @@ func TestFirstRequestsOfManyUsersAtOnce(t *testing.T) {
 		time.Sleep(time.Second) // a slow issuer
 		published(rw, r)
 	})
-	w := startAt(t, i, with{})
+	w := startAt(t, i, patient)
 
 	// The one for whom it is read goes away meanwhile.
 	ctx, leave := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -248,7 +248,6 @@ func TestFirstRequestsOfManyUsersAtOnce(t *testing.T) {
 	if a, err := w.send(ctx, "GET", me, bearer(key.token(claimsOf("u_gone"))), nil); err == nil {
 		t.Errorf("the issuer was not slow: %v", a)
 	}
-	began := time.Now()
 	for n, err := range atOnce(60, func(n int) error {
 		id := fmt.Sprintf("u_%d", n)
 		a, err := w.send(context.Background(), "GET", me, bearer(key.token(claimsOf(id))), nil)
@@ -260,9 +259,6 @@ func TestFirstRequestsOfManyUsersAtOnce(t *testing.T) {
 		if err != nil {
 			t.Errorf("user %d: %v", n, err)
 		}
-	}
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("it took %v", took)
 	}
 	if reads := i.reads.Load(); reads != 1 {
 		t.Errorf("the key set was read %d times", reads)
@@ -378,9 +374,7 @@ func TestEveryKindOfKeyAtOnce(t *testing.T) {
 	})
 	claims := func(changes jwt.MapClaims) jwt.MapClaims {
 		all := jwt.MapClaims{"iss": iss, "aud": []string{"x", "more"}, "azp": "app", "sub": "s", "https://example.org/id": "u|1", "exp": time.Now().Add(time.Hour).Unix()}
-		for name, value := range changes {
-			all[name] = value
-		}
+		maps.Copy(all, changes)
 		return all
 	}
 	for name, token := range map[string]string{
