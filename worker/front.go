@@ -4,6 +4,7 @@
 package main
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -16,7 +17,7 @@ import (
 	"latchkey/internal/settings"
 )
 
-// front answers a request or says whose object answers it. It keeps nothing.
+// front answers a request or says whose object answers it. It keeps nothing of it.
 type front struct {
 	settings settings.Settings
 	bad      error // settings that are missing or bad
@@ -31,16 +32,19 @@ type request struct {
 	query         string
 	authorization string
 	origin        string
+	https         bool // how the client sent it
 	body          string
 	tooLarge      bool // the body is over 64 KiB, and was not read
 }
 
-// forward is a request on its way to an object.
+// forward is a request on its way to an object, or one that is to come again once
+// the issuer's keys are there.
 type forward struct {
-	object  string          // its name: the user's id, or that of the office
-	op      string          // for the log
-	request durable.Request // of a user's object
-	office  *officeRequest  // of the office
+	object  string           // its name: the user's id, or that of the office
+	op      string           // for the log
+	request durable.Request  // of a user's object
+	office  *officeRequest   // of the office
+	keys    *auth.KeysWanted // nil: it goes to the object
 }
 
 // route is what a path answers to.
@@ -67,6 +71,9 @@ func (f *front) find(path string) (route, bool) {
 func (f *front) serve(r request) (answer.Answer, *forward) {
 	line := oplog.Line{Evt: oplog.Request, Method: r.method}
 	a, onward, err := f.handle(r, &line)
+	if wanted := (*auth.KeysWanted)(nil); errors.As(err, &wanted) {
+		return answer.Answer{}, &forward{keys: wanted} // it is logged when it has come again
+	}
 	if err != nil {
 		a, line.Err = problem.From(err).Answer(), err.Error()
 		line.Outcome = problem.From(err).Code
@@ -78,7 +85,7 @@ func (f *front) serve(r request) (answer.Answer, *forward) {
 		}
 	} else {
 		line.Status = a.Status
-		a = f.share(a, r.origin)
+		a = f.finish(a, r)
 	}
 	f.log(line)
 	return a, onward
@@ -141,6 +148,15 @@ func allow(to route) string { return strings.Join(append(slices.Clone(to.methods
 
 func (f *front) listed(origin string) bool { return slices.Contains(f.settings.AllowedOrigins, origin) }
 
+// finish adds to an answer what every answer has.
+func (f *front) finish(a answer.Answer, r request) answer.Answer {
+	a = a.With("X-Content-Type-Options", "nosniff")
+	if r.https {
+		a = a.With("Strict-Transport-Security", "max-age=31536000") // a year
+	}
+	return f.share(a, r.origin)
+}
+
 // share lets pages of a listed origin read an answer. Where there is a list,
 // caches are told that the answer depends on the origin.
 func (f *front) share(a answer.Answer, origin string) answer.Answer {
@@ -154,6 +170,18 @@ func (f *front) share(a answer.Answer, origin string) answer.Answer {
 	return a.With("Access-Control-Allow-Origin", origin).
 		With("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
 }
+
+// keysRead takes what a read of the issuer's key set came to, and logs it.
+func (f *front) keysRead(set, cacheControl string, failure error) {
+	line := oplog.Line{Evt: evtIssuer, Op: "keys", Outcome: "done"}
+	if err := f.verifier.KeysRead(set, cacheControl, failure); err != nil {
+		line.Outcome, line.Err = "failed", err.Error()
+	}
+	f.log(line)
+}
+
+// evtIssuer is the kind of log line that tells of a read of the issuer's keys.
+const evtIssuer = "issuer"
 
 // unreached says what a code means where the user's object could not be asked.
 var unreached = map[string]string{
@@ -169,5 +197,5 @@ func (f *front) failed(r request, code, cause string) answer.Answer {
 	a := p.Answer()
 	to, _ := f.find(r.path)
 	f.log(oplog.Line{Evt: oplog.Request, Method: r.method, Path: to.pattern, Outcome: p.Code, Status: a.Status, Err: cause})
-	return f.share(a, r.origin)
+	return f.finish(a, r)
 }

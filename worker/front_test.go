@@ -1,6 +1,9 @@
 package main
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -276,6 +279,11 @@ func TestPreflight(t *testing.T) {
 // answers are all kinds of answers that a page may get.
 func answers(t *testing.T, origin string, allowed ...string) map[string]answer.Answer {
 	t.Helper()
+	return answersOver(t, false, origin, allowed...)
+}
+
+func answersOver(t *testing.T, https bool, origin string, allowed ...string) map[string]answer.Answer {
+	t.Helper()
 	all := map[string]answer.Answer{}
 	for name, r := range map[string]request{
 		"health":             {method: "GET", path: "/healthz"},
@@ -287,7 +295,7 @@ func answers(t *testing.T, origin string, allowed ...string) map[string]answer.A
 		"missing token":      {method: "GET", path: me},
 		"invalid token":      {method: "GET", path: me, authorization: "Bearer abc"},
 	} {
-		r.origin = origin
+		r.origin, r.https = origin, https
 		f, _ := newFront(allowed...)
 		all[name], _ = f.serve(r)
 		all["failed: "+name] = f.failed(r, problem.Overloaded, "overloaded")
@@ -295,8 +303,25 @@ func answers(t *testing.T, origin string, allowed ...string) map[string]answer.A
 		all["misconfigured: "+name], _ = f.serve(r)
 	}
 	f, _ := newFront(allowed...)
-	all["of the object"] = f.share(answer.JSON(200, "application/json", "body"), origin)
+	all["of the object"] = f.finish(answer.JSON(200, "application/json", "body"), request{origin: origin, https: https})
 	return all
+}
+
+func TestEveryAnswerHasItsHeaders(t *testing.T) {
+	for _, allowed := range [][]string{nil, {app}} {
+		for _, https := range []bool{false, true} {
+			want := ""
+			if https {
+				want = "max-age=31536000"
+			}
+			for name, a := range answersOver(t, https, app, allowed...) {
+				t.Run(name, func(t *testing.T) {
+					carries(t, a, "X-Content-Type-Options", "nosniff")
+					carries(t, a, "Strict-Transport-Security", want)
+				})
+			}
+		}
+	}
 }
 
 func TestPagesOfAListedOriginMayReadEveryAnswer(t *testing.T) {
@@ -430,6 +455,55 @@ func TestFailed(t *testing.T) {
 			if line := l.one(t); line.String() != want.String() {
 				t.Errorf("logged %s, want %s", line, want)
 			}
+		})
+	}
+}
+
+// A request that wants the issuer's keys comes again once they were read, or could
+// not be. It is logged once.
+func TestARequestComesAgainForTheKeysOfItsIssuer(t *testing.T) {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{"sub": "u_42", "exp": now.Add(time.Hour).Unix()}).SignedString(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := request{method: "GET", path: me, authorization: "Bearer " + token, origin: app}
+	set := `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"` + base64.RawURLEncoding.EncodeToString(public) + `"}]}`
+	for name, c := range map[string]struct {
+		failure       error
+		code, outcome string
+	}{
+		"read":     {nil, "", "done"},
+		"not read": {errors.New("the issuer answered 500"), problem.IssuerUnavailable, "failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, l := newFront(app)
+			f.verifier = auth.NewVerifier(auth.Rules{KeySetURL: "https://issuer.example/keys", MaxLifetime: auth.MaxLifetime}, func() time.Time { return now })
+			for _, url := range []string{"https://issuer.example/keys", ""} { // the next one waits
+				if _, onward := f.serve(r); onward == nil || onward.keys == nil || onward.keys.URL != url || onward.object != "" {
+					t.Fatalf("it goes to %+v", onward)
+				}
+			}
+			if len(l.lines) != 0 {
+				t.Fatalf("logged %v", l.lines)
+			}
+			f.keysRead(set, "", c.failure)
+			if line := l.one(t); line.Evt != evtIssuer || line.Op != "keys" || line.Outcome != c.outcome || (line.Err != "") != (c.failure != nil) {
+				t.Errorf("logged %s", line)
+			}
+			a, onward := f.serve(r)
+			if c.code != "" {
+				isProblem(t, a, 503, c.code)
+				carries(t, a, "Retry-After", "10")
+				carries(t, a, "WWW-Authenticate", "")
+				carries(t, a, "Access-Control-Allow-Origin", app)
+			} else if onward == nil || onward.object != "u_42" {
+				t.Errorf("it goes to %+v", onward)
+			}
+			l.one(t)
 		})
 	}
 }

@@ -35,26 +35,29 @@ func main() {
 	if err != nil {
 		edge.Log(oplog.Line{Evt: oplog.Settings, Outcome: "misconfigured", Err: err.Error()})
 	} else {
-		f.verifier = auth.New(set.JWTSecrets, set.JWTIssuer, set.JWTAudience, time.Now)
+		f.verifier = auth.NewVerifier(set.Tokens, time.Now)
 	}
 	o := &objects{front: f, living: map[int32]*living{}}
 	edge.Serve(edge.Handlers{
-		Route: f.route, Failed: f.routeFailed, Scheduled: f.scheduled, Object: o.serve, Ask: o.ask, Alarm: o.alarm, Closed: o.closed,
+		Route: f.route, Failed: f.routeFailed, KeysRead: f.keysRead, Scheduled: f.scheduled, Object: o.serve, Ask: o.ask, Alarm: o.alarm, Closed: o.closed,
 		Kept: func() int { return len(o.living) },
 	})
 }
 
 func (f *front) route(c edge.Call, asked edge.Request) {
 	a, onward := f.serve(read(asked))
-	if onward == nil {
+	switch {
+	case onward == nil:
 		c.Respond(a)
-		return
+	case onward.keys != nil:
+		c.WantKeys(onward.keys.URL)
+	default:
+		edge.Forward(objectsBinding, onward.object)
 	}
-	edge.Forward(objectsBinding, onward.object)
 }
 
 func read(r edge.Request) request {
-	return request{r.Method, r.Path, r.Query, r.Authorization, r.Origin, r.Body, r.TooLarge}
+	return request{r.Method, r.Path, r.Query, r.Authorization, r.Origin, r.HTTPS, r.Body, r.TooLarge}
 }
 
 // errand is what is asked of an object without a client: one of these.
@@ -97,9 +100,13 @@ const maxLiving = 512
 // serve answers a request that the Worker has forwarded. It is looked at anew:
 // an object takes nobody's word for whose request it is.
 func (o *objects) serve(c edge.Call, e *edge.Object, asked edge.Request) {
-	reply := func(a answer.Answer) { c.Respond(o.share(a, asked.Origin)) }
-	_, onward, err := o.handle(read(asked), &oplog.Line{})
+	r := read(asked)
+	reply := func(a answer.Answer) { c.Respond(o.finish(a, r)) }
+	_, onward, err := o.handle(r, &oplog.Line{})
+	wanted := (*auth.KeysWanted)(nil)
 	switch {
+	case errors.As(err, &wanted): // the Worker may run elsewhere, and its keys are there
+		c.WantKeys(wanted.URL)
 	case err != nil: // since the Worker looked a token has expired, or the settings were changed
 		reply(problem.From(err).Answer())
 	case onward == nil || onward.object != e.Name:

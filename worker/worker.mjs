@@ -1,7 +1,7 @@
 // The module that Cloudflare loads: the Worker and the Durable Object class.
 // It wires them to the Go program and does nothing else.
 import { DurableObject } from "cloudflare:workers";
-import { collect, program } from "../internal/edge/edge.mjs";
+import { collect, KeysWanted, program } from "../internal/edge/edge.mjs";
 import { asLine } from "../internal/edge/line.mjs";
 
 // What the body of a request may hold.
@@ -33,11 +33,16 @@ export default {
   // fetch calls Go, synchronously: it gets a Response, or whose object answers, so
   // that nothing of a request stays in Go when its client goes away. The object
   // gets the request as it came, and believes no more of it than the Worker did.
-  fetch(request) {
+  fetch(request, _, ctx) {
     return read(request, (method, url, authorization, origin, body) => {
       const call = () => {
         const answer = program().route(method, url, authorization, origin, body);
         if (answer instanceof Response) return answer;
+        if (answer instanceof KeysWanted) {
+          const obtained = answer.obtained();
+          ctx.waitUntil(obtained); // others wait for it too, whatever becomes of this client
+          return obtained.then(call);
+        }
         // A body was read, and can be sent but not read again. Nobody wants that of a GET.
         return answer.fetch(request.body ? new Request(url, { method, headers: { authorization, origin }, body: method === "GET" ? null : body }) : request);
       };
@@ -86,7 +91,14 @@ export class UserObject extends DurableObject {
 
   fetch(request) {
     const { id, storage } = this.ctx;
-    return read(request, (...request) => program().object(this.#number, named(id), storage, ...request));
+    const number = this.#number;
+    return read(request, (...request) => {
+      const call = async () => {
+        const answer = await program().object(number, named(id), storage, ...request);
+        return answer instanceof KeysWanted ? answer.obtained().then(call) : answer;
+      };
+      return call();
+    });
   }
 
   // ask is what other objects and the Worker want, for which no client asked.

@@ -1,12 +1,16 @@
-// Package auth turns a bearer token into an [Identity]: a JSON Web Token with
-// an HMAC signature (HS256, HS384 or HS512). Nothing of
-// a token counts before its signature was verified.
+// Package auth turns a bearer token into an [Identity]: a JSON Web Token that is
+// signed with a secret (HS256, HS384, HS512), or with the private half of a public
+// key (RS, PS and ES256, 384, 512, EdDSA) that is set or that the issuer publishes
+// in a JSON Web Key Set. A key verifies tokens of its own kind alone.
+// Nothing of a token counts before its signature was verified.
 package auth
 
 import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -34,12 +38,33 @@ const (
 	Leeway = 30 * time.Second
 )
 
+// MaxLifetime is how far away a token may expire where nothing else is said: a
+// leap year.
+const MaxLifetime = 366 * 24 * time.Hour
+
+// Rules say which tokens are accepted, and whom they speak for. A list that is
+// empty is not checked.
+type Rules struct {
+	Secrets       []seal.Secret
+	PublicKeys    []Key
+	KeySetURL     string        // of a JSON Web Key Set; empty: there is none
+	Issuers       []string      // one of them is in iss
+	Audiences     []string      // one of them is in aud
+	Parties       []string      // one of them is in azp, where the token has that
+	UserIDClaim   string        // holds the user id; empty: uid or, where absent, sub
+	PrefixUserIDs bool          // with iss and |, so that ids of two issuers never meet
+	MaxLifetime   time.Duration // from now to exp
+}
+
 // Verifier verifies tokens. It remembers some that it has verified, until they
-// expire: a client sends the same one again and again. It is not safe for
-// concurrent use.
+// expire or the keys may be others: a client sends the same one again and again.
+// It is not safe for concurrent use.
 type Verifier struct {
+	rules    Rules
+	keys     []Key // that are set: secrets and public keys
+	set      keySet
 	parser   *jwt.Parser
-	keys     jwt.VerificationKeySet
+	claims   *jwt.Validator
 	now      func() time.Time
 	verified map[string]verified // by the token
 }
@@ -58,25 +83,36 @@ const (
 // New returns a Verifier for tokens signed with any of the secrets. An issuer
 // or audience that is not empty has to be in the token.
 func New(secrets []seal.Secret, issuer, audience string, now func() time.Time) *Verifier {
-	options := []jwt.ParserOption{
-		jwt.WithValidMethods([]string{"HS256", "HS384", "HS512"}),
-		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(Leeway), jwt.WithTimeFunc(now),
-	}
+	rules := Rules{Secrets: secrets, MaxLifetime: MaxLifetime}
 	if issuer != "" {
-		options = append(options, jwt.WithIssuer(issuer))
+		rules.Issuers = []string{issuer}
 	}
 	if audience != "" {
-		options = append(options, jwt.WithAudience(audience))
+		rules.Audiences = []string{audience}
 	}
-	v := &Verifier{parser: jwt.NewParser(options...), now: now, verified: map[string]verified{}}
-	for _, s := range secrets {
-		v.keys.Keys = append(v.keys.Keys, []byte(s.Reveal()))
+	return NewVerifier(rules, now)
+}
+
+// NewVerifier returns a Verifier that goes by the rules.
+func NewVerifier(rules Rules, now func() time.Time) *Verifier {
+	options := []jwt.ParserOption{jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(Leeway), jwt.WithTimeFunc(now)}
+	if len(rules.Audiences) > 0 {
+		options = append(options, jwt.WithAudience(rules.Audiences...))
 	}
+	v := &Verifier{
+		rules: rules, set: keySet{url: rules.KeySetURL},
+		parser: jwt.NewParser(), claims: jwt.NewValidator(options...), now: now, verified: map[string]verified{},
+	}
+	for _, s := range rules.Secrets {
+		v.keys = append(v.keys, Key{material: []byte(s.Reveal())})
+	}
+	v.keys = append(v.keys, rules.PublicKeys...)
 	return v
 }
 
 // Verify returns the identity in the value of an Authorization header. Its
-// errors are problems: missing_token, too_large, expired_token, invalid_token.
+// errors are problems (missing_token, too_large, expired_token, invalid_token,
+// issuer_unavailable) and [KeysWanted].
 func (v *Verifier) Verify(authorization string) (Identity, error) {
 	token, err := bearer(authorization)
 	if err != nil {
@@ -86,7 +122,7 @@ func (v *Verifier) Verify(authorization string) (Identity, error) {
 		return known.who, nil
 	}
 	claims := jwt.MapClaims{}
-	parsed, err := v.parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return v.keys, nil })
+	parsed, _, err := v.parser.ParseUnverified(token, claims)
 	if err != nil {
 		return Identity{}, refusal(err)
 	}
@@ -94,29 +130,103 @@ func (v *Verifier) Verify(authorization string) (Identity, error) {
 		// RFC 7515 §4.1.11: an extension that is not understood must not be passed over.
 		return Identity{}, invalid("The token has a critical extension that is not supported.", nil)
 	}
-	who, err := identity(claims)
+	until, err := v.signature(parsed)
 	if err != nil {
 		return Identity{}, err
 	}
-	v.remember(token, who, claims)
+	expires, err := v.check(claims)
+	if err != nil {
+		return Identity{}, err
+	}
+	who, err := v.identity(claims)
+	if err != nil {
+		return Identity{}, err
+	}
+	if until.IsZero() || expires.Before(until) {
+		until = expires
+	}
+	v.remember(token, who, until)
 	return who, nil
 }
 
-// remember keeps a token that was verified, until it expires: nothing else in it
+// signature verifies a token's signature: with the keys that are set or, where
+// none of them does, with those of the key set. It returns until when the key may
+// be used; the zero time is for ever.
+func (v *Verifier) signature(token *jwt.Token) (until time.Time, err error) {
+	if verifies(v.keys, token) {
+		return time.Time{}, nil
+	}
+	_, secret := token.Method.(*jwt.SigningMethodHMAC)
+	if v.set.url == "" || secret || token.Method == jwt.SigningMethodNone {
+		return time.Time{}, badSignature()
+	}
+	found, until, err := v.set.find(token, v.now())
+	if err != nil {
+		return time.Time{}, err
+	}
+	if !verifies(found, token) {
+		return time.Time{}, badSignature()
+	}
+	return until, nil
+}
+
+// verifies tells whether one of the keys verifies a token's signature.
+func verifies(keys []Key, token *jwt.Token) bool {
+	signed := token.Raw[:strings.LastIndexByte(token.Raw, '.')]
+	return slices.ContainsFunc(keys, func(k Key) bool {
+		return k.fits(token.Method) && token.Method.Verify(signed, token.Signature, k.material) == nil
+	})
+}
+
+// lastDate is beyond what anybody means, and fits into every kind of number.
+const lastDate = 1 << 53
+
+// check checks the claims of a token, its user apart, and returns when it is
+// accepted no more.
+func (v *Verifier) check(claims jwt.MapClaims) (expires time.Time, err error) {
+	for _, name := range []string{"exp", "nbf", "iat"} {
+		date, _ := claims[name].(float64) // of what is no number the validator says so
+		if name == "exp" && date > float64(v.now().Add(v.rules.MaxLifetime+Leeway).Unix()) {
+			return time.Time{}, invalid("The token expires too far in the future. If exp is in milliseconds: it has to be in seconds.", nil)
+		}
+		if math.Abs(date) > lastDate {
+			return time.Time{}, invalid("The "+name+" in the token is no date.", nil)
+		}
+	}
+	if err := v.claims.Validate(claims); err != nil {
+		return time.Time{}, refusal(err)
+	}
+	if len(v.rules.Issuers) > 0 {
+		if issuer, err := claims.GetIssuer(); err != nil || !slices.Contains(v.rules.Issuers, issuer) {
+			return time.Time{}, invalid("The token is from another issuer.", err)
+		}
+	}
+	if party := claims["azp"]; party != nil && len(v.rules.Parties) > 0 {
+		if text, ok := party.(string); !ok || !slices.Contains(v.rules.Parties, text) {
+			return time.Time{}, invalid("The token was issued to another party.", nil)
+		}
+	}
+	exp, err := claims.GetExpirationTime()
+	if err != nil {
+		return time.Time{}, refusal(err)
+	}
+	return exp.Add(Leeway), nil
+}
+
+// remember keeps a token that was verified, until something in it or about its key
 // can come to be wrong. Any other one makes room for it.
-func (v *Verifier) remember(token string, who Identity, claims jwt.MapClaims) {
-	expires, err := claims.GetExpirationTime()
-	if err != nil || expires == nil || len(token) > maxVerifiedBytes {
+func (v *Verifier) remember(token string, who Identity, until time.Time) {
+	if len(token) > maxVerifiedBytes {
 		return
 	}
-	delete(v.verified, token) // it had expired
+	delete(v.verified, token) // its time was over
 	for other := range v.verified {
 		if len(v.verified) < maxVerified {
 			break
 		}
 		delete(v.verified, other)
 	}
-	v.verified[strings.Clone(token)] = verified{who, expires.Add(Leeway)}
+	v.verified[strings.Clone(token)] = verified{who, until}
 }
 
 // Operator checks the value of an Authorization header against the operators'
@@ -150,28 +260,43 @@ func bearer(authorization string) (string, error) {
 	return token, nil
 }
 
-func identity(claims jwt.MapClaims) (Identity, error) {
-	id := claims["uid"]
-	if id == nil {
-		id = claims["sub"]
+// identity reads whom a token speaks for.
+func (v *Verifier) identity(claims jwt.MapClaims) (Identity, error) {
+	idClaims := []string{"uid", "sub"}
+	if v.rules.UserIDClaim != "" {
+		idClaims = []string{v.rules.UserIDClaim}
 	}
 	var who Identity
 	for _, c := range []struct {
-		name  string
-		value any
-		to    *string
+		what string
+		in   []string // the first that is there counts
+		to   *string
 	}{
-		{"user id", id, &who.ID}, {"username", claims["username"], &who.Name}, {"email", claims["email"], &who.Email},
+		{"user id", idClaims, &who.ID}, {"name", []string{"username", "name", "preferred_username"}, &who.Name}, {"email", []string{"email"}, &who.Email},
 	} {
-		text, ok := c.value.(string)
-		if !ok && c.value != nil {
-			return Identity{}, invalid("The "+c.name+" in the token is not a string.", nil)
+		for _, name := range c.in {
+			if claims[name] == nil {
+				continue
+			}
+			text, ok := claims[name].(string)
+			if !ok {
+				return Identity{}, invalid("The "+c.what+" in the token is not a string.", nil)
+			}
+			*c.to = text
+			break
 		}
-		*c.to = text
+	}
+	if who.ID == "" {
+		return Identity{}, invalid("The token has no user id in "+strings.Join(idClaims, " or ")+".", nil)
+	}
+	if v.rules.PrefixUserIDs {
+		issuer, _ := claims["iss"].(string)
+		if issuer == "" || strings.Contains(issuer, "|") {
+			return Identity{}, invalid("The token has no issuer that a user id can begin with.", nil)
+		}
+		who.ID = issuer + "|" + who.ID
 	}
 	switch {
-	case who.ID == "":
-		return Identity{}, invalid("The token has no user id: neither uid nor sub.", nil)
 	case len(who.ID) > MaxIDBytes:
 		return Identity{}, invalid("The user id is longer than 256 bytes.", nil)
 	case who.ID == "." || who.ID == "..":
@@ -191,11 +316,10 @@ func refusal(err error) *problem.Problem {
 		detail string
 	}{
 		{jwt.ErrTokenMalformed, "The token is malformed."},
-		{jwt.ErrTokenSignatureInvalid, "The signature does not verify, or its algorithm is not accepted."},
-		{jwt.ErrTokenRequiredClaimMissing, "The token lacks a claim that is required: exp, iss or aud."},
+		{jwt.ErrTokenUnverifiable, "The token's algorithm is not accepted."},
+		{jwt.ErrTokenRequiredClaimMissing, "The token lacks a claim that is required: exp or aud."},
 		{jwt.ErrTokenNotValidYet, "The token is not valid yet."},
 		{jwt.ErrTokenUsedBeforeIssued, "The token was issued in the future."},
-		{jwt.ErrTokenInvalidIssuer, "The token is from another issuer."},
 		{jwt.ErrTokenInvalidAudience, "The token is for another audience."},
 	}
 	for _, r := range reasons {
@@ -209,6 +333,10 @@ func refusal(err error) *problem.Problem {
 		return p
 	}
 	return invalid("The token is not valid.", err)
+}
+
+func badSignature() *problem.Problem {
+	return invalid("The signature does not verify, or its algorithm is not accepted.", nil)
 }
 
 func invalid(detail string, cause error) *problem.Problem {

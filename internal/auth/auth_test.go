@@ -3,6 +3,7 @@ package auth
 import (
 	"encoding/base64"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -118,6 +119,164 @@ func TestVerifyRefuses(t *testing.T) {
 	}
 }
 
+// signed is a token of the secret that is valid for an hour, with claims changed;
+// nil takes one out.
+func signed(t *testing.T, changes jwt.MapClaims) string {
+	t.Helper()
+	claims := jwt.MapClaims{"uid": "u", "exp": in(time.Hour)}
+	for name, value := range changes {
+		if claims[name] = value; value == nil {
+			delete(claims, name)
+		}
+	}
+	return "Bearer " + sign(t, jwt.SigningMethodHS256, []byte(secret), nil, claims)
+}
+
+// withRules returns a Verifier of the secret's tokens with further rules.
+func withRules(rules Rules) *Verifier {
+	rules.Secrets = []seal.Secret{seal.NewSecret(secret)}
+	if rules.MaxLifetime == 0 {
+		rules.MaxLifetime = MaxLifetime
+	}
+	return NewVerifier(rules, func() time.Time { return now })
+}
+
+func TestNamesAndUserIDsAreReadFromTheirClaims(t *testing.T) {
+	type claims = jwt.MapClaims
+	prefixed := Rules{PrefixUserIDs: true}
+	for _, c := range []struct {
+		name   string
+		rules  Rules
+		claims claims
+		want   Identity // without an ID: refused
+	}{
+		{"username first", Rules{}, claims{"username": "a", "name": "b", "preferred_username": "c"}, Identity{ID: "u", Name: "a"}},
+		{"then name", Rules{}, claims{"name": "b", "preferred_username": "c"}, Identity{ID: "u", Name: "b"}},
+		{"then preferred_username", Rules{}, claims{"preferred_username": "c"}, Identity{ID: "u", Name: "c"}},
+		{"a name that is no text", Rules{}, claims{"name": 1}, Identity{}},
+		{"another claim", Rules{UserIDClaim: "https://example.org/id"}, claims{"https://example.org/id": "i", "sub": "s"}, Identity{ID: "i"}},
+		{"sub alone", Rules{UserIDClaim: "sub"}, claims{"sub": "s"}, Identity{ID: "s"}},
+		{"no such claim", Rules{UserIDClaim: "id"}, claims{"sub": "s"}, Identity{}},
+		{"that claim is a number", Rules{UserIDClaim: "id"}, claims{"id": 42}, Identity{}},
+		{"prefixed", prefixed, claims{"iss": "https://a.example/"}, Identity{ID: "https://a.example/|u"}},
+		{"prefixed, another claim", Rules{PrefixUserIDs: true, UserIDClaim: "sub"}, claims{"iss": "i", "sub": "auth0|1"}, Identity{ID: "i|auth0|1"}},
+		{"prefixed, no issuer", prefixed, claims{}, Identity{}},
+		{"prefixed, an empty issuer", prefixed, claims{"iss": ""}, Identity{}},
+		{"prefixed, an issuer that is a list", prefixed, claims{"iss": []string{"i"}}, Identity{}},
+		{"prefixed, an issuer that makes ids meet", prefixed, claims{"iss": "a|b"}, Identity{}},
+		{"prefixed, no user id", prefixed, claims{"iss": "a", "uid": nil}, Identity{}},
+		{"prefixed, 256 bytes", prefixed, claims{"iss": "a", "uid": strings.Repeat("x", 254)}, Identity{ID: "a|" + strings.Repeat("x", 254)}},
+		{"prefixed, 257 bytes", prefixed, claims{"iss": "a", "uid": strings.Repeat("x", 255)}, Identity{}},
+	} {
+		who, err := withRules(c.rules).Verify(signed(t, c.claims))
+		if refused := c.want.ID == ""; who != c.want || (err != nil) != refused || refused && problem.From(err).Code != problem.InvalidToken {
+			t.Errorf("%s: %+v, %v; want %+v", c.name, who, err, c.want)
+		}
+	}
+}
+
+func TestIssuersAudiencesAndPartiesAreLists(t *testing.T) {
+	rules := Rules{Issuers: []string{"https://a.example", "https://b.example/"}, Audiences: []string{"keys", "more"}, Parties: []string{"https://app.example", "cli"}}
+	for _, c := range []struct {
+		name   string
+		claims jwt.MapClaims
+		ok     bool
+	}{
+		{"the first of each", jwt.MapClaims{}, true},
+		{"the last of each", jwt.MapClaims{"iss": "https://b.example/", "aud": "more", "azp": "cli"}, true},
+		{"one audience of several", jwt.MapClaims{"aud": []string{"x", "more"}}, true},
+		{"no party", jwt.MapClaims{"azp": nil}, true},
+		{"a slash less", jwt.MapClaims{"iss": "https://b.example"}, false},
+		{"a slash more", jwt.MapClaims{"iss": "https://a.example/"}, false},
+		{"the list as one issuer", jwt.MapClaims{"iss": "https://a.example,https://b.example/"}, false},
+		{"a list of issuers", jwt.MapClaims{"iss": []string{"https://a.example"}}, false},
+		{"no issuer", jwt.MapClaims{"iss": nil}, false},
+		{"another audience", jwt.MapClaims{"aud": []string{"x", "Keys"}}, false},
+		{"an empty list", jwt.MapClaims{"aud": []string{}}, false},
+		{"an audience that is a number", jwt.MapClaims{"aud": []any{1, "keys"}}, false},
+		{"no audience", jwt.MapClaims{"aud": nil}, false},
+		{"another party", jwt.MapClaims{"azp": "https://evil.example"}, false},
+		{"an empty party", jwt.MapClaims{"azp": ""}, false},
+		{"a list of parties", jwt.MapClaims{"azp": []string{"cli"}}, false},
+	} {
+		claims := jwt.MapClaims{"iss": "https://a.example", "aud": "keys", "azp": "https://app.example"}
+		maps.Copy(claims, c.claims)
+		if _, err := withRules(rules).Verify(signed(t, claims)); (err == nil) != c.ok || err != nil && problem.From(err).Code != problem.InvalidToken {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	if _, err := withRules(Rules{}).Verify(signed(t, jwt.MapClaims{"iss": "x", "aud": "y", "azp": "z"})); err != nil {
+		t.Errorf("without lists: %v", err)
+	}
+}
+
+func TestDatesThatCannotBeMeantAreRefused(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		value any
+		code  string // empty: accepted
+		says  string
+	}{
+		{"exp", in(366 * 24 * time.Hour), "", ""},
+		{"exp", in(366*24*time.Hour + Leeway), "", ""},
+		{"exp", in(366*24*time.Hour + Leeway + time.Second), problem.InvalidToken, "milliseconds"},
+		{"exp", in(time.Hour) * 1000, problem.InvalidToken, "milliseconds"},
+		{"exp", 1e308, problem.InvalidToken, "milliseconds"},
+		{"exp", -1e308, problem.InvalidToken, "no date"},
+		{"exp", 0, problem.InvalidToken, ""},
+		{"exp", -1, problem.ExpiredToken, ""},
+		{"exp", nil, problem.InvalidToken, ""},
+		{"exp", true, problem.InvalidToken, ""},
+		{"exp", float64(in(time.Hour)) + 0.5, "", ""},
+		{"nbf", 1e308, problem.InvalidToken, "no date"},
+		{"nbf", -1e308, problem.InvalidToken, "no date"},
+		{"nbf", 9.3e18, problem.InvalidToken, "no date"},
+		{"nbf", in(0) * 1000, problem.InvalidToken, "not valid yet"},
+		{"nbf", 0, "", ""},
+		{"nbf", -1, "", ""},
+		{"nbf", "now", problem.InvalidToken, ""},
+		{"iat", 1e308, problem.InvalidToken, "no date"},
+		{"iat", -1e308, problem.InvalidToken, "no date"},
+		{"iat", in(0) * 1000, problem.InvalidToken, "in the future"},
+		{"iat", 1 << 53, problem.InvalidToken, "in the future"},
+	} {
+		_, err := withRules(Rules{}).Verify(signed(t, jwt.MapClaims{c.name: c.value}))
+		if err == nil {
+			if c.code != "" {
+				t.Errorf("%s %v is accepted", c.name, c.value)
+			}
+			continue
+		}
+		if p := problem.From(err); p.Code != c.code || !strings.Contains(p.Detail, c.says) {
+			t.Errorf("%s %v: %v; want %s, %q", c.name, c.value, err, c.code, c.says)
+		}
+	}
+	short := withRules(Rules{MaxLifetime: time.Minute})
+	if _, err := short.Verify(signed(t, jwt.MapClaims{"exp": in(time.Minute)})); err != nil {
+		t.Error(err)
+	}
+	if _, err := short.Verify(signed(t, jwt.MapClaims{"exp": in(2 * time.Minute)})); err == nil {
+		t.Error("it lives longer than it may")
+	}
+}
+
+// A token is remembered until it expires and no longer.
+func TestAVerifiedTokenIsForgottenWhenItExpires(t *testing.T) {
+	clock := now
+	v := New([]seal.Secret{seal.NewSecret(secret)}, "", "", func() time.Time { return clock })
+	token := signed(t, jwt.MapClaims{"exp": in(time.Minute)})
+	for _, at := range []time.Duration{0, time.Minute, time.Minute + Leeway - time.Second} {
+		clock = now.Add(at)
+		if _, err := v.Verify(token); err != nil {
+			t.Errorf("after %v: %v", at, err)
+		}
+	}
+	clock = now.Add(time.Minute + Leeway)
+	if _, err := v.Verify(token); err == nil || problem.From(err).Code != problem.ExpiredToken {
+		t.Errorf("once it has expired: %v", err)
+	}
+}
+
 func TestIssuerAndAudienceAreCheckedWhereSet(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -204,5 +363,31 @@ func TestVerifiedTokensAreBounded(t *testing.T) {
 	}
 	if _, kept := v.verified[long]; kept || len(v.verified) != maxVerified {
 		t.Errorf("%d tokens are remembered, the long one: %t; want %d and not", len(v.verified), kept, maxVerified)
+	}
+}
+
+// What a token costs that is not remembered, by its algorithm. In the Worker's
+// program: GOOS=js GOARCH=wasm go test -exec="$(go env GOROOT)/lib/wasm/go_js_wasm_exec" -run - -bench Verify ./internal/auth
+func BenchmarkVerify(b *testing.B) {
+	clock := func() time.Time { return now }
+	for _, alg := range slices.Sorted(maps.Keys(kindOf)) {
+		unsigned := jwt.NewWithClaims(jwt.GetSigningMethod(alg), jwt.MapClaims{"uid": "u_42", "username": "Ada", "email": "ada@example.org", "exp": in(time.Hour)})
+		token, err := unsigned.SignedString(privateOf[kindOf[alg]])
+		if err != nil {
+			b.Fatal(err)
+		}
+		rules := Rules{Secrets: []seal.Secret{seal.NewSecret(secret)}, MaxLifetime: MaxLifetime}
+		if public := publicOf[kindOf[alg]]; public != nil {
+			rules.PublicKeys = []Key{{material: public}}
+		}
+		b.Run(alg, func(b *testing.B) {
+			v := NewVerifier(rules, clock)
+			for b.Loop() {
+				clear(v.verified)
+				if _, err := v.Verify("Bearer " + token); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -52,7 +52,8 @@ import (
 // in a goroutine, which has run as far as it can when the call returns.
 type Handlers struct {
 	Route     func(c Call, r Request)
-	Failed    func(c Call, r Request, code, cause string) // an object that could not be asked
+	Failed    func(c Call, r Request, code, cause string)   // an object that could not be asked
+	KeysRead  func(set, cacheControl string, failure error) // what WantKeys asked for
 	Scheduled func()
 	Object    func(c Call, o *Object, r Request)
 	Ask       func(c Call, o *Object, errand string) // of another object, or of the Worker
@@ -66,7 +67,7 @@ type Handlers struct {
 type Request struct {
 	Method, Path, Query, Authorization, Origin, Body string
 
-	TooLarge bool
+	HTTPS, TooLarge bool
 }
 
 var handlers Handlers
@@ -103,6 +104,10 @@ func (c Call) Done(err error) {
 	done(int32(c), failure)
 }
 
+// WantKeys answers a request that it is to come again, once the key set at a URL
+// was read for it and handed to KeysRead or, without a URL, a moment later.
+func (c Call) WantKeys(url string) { wantKeys(int32(c), url) }
+
 // Forward hands the request that is going on, as it came, to the object of that
 // name, by the binding of its namespace.
 func Forward(namespace, name string) { forward(join(namespace, name)) }
@@ -119,6 +124,9 @@ func respond(call, status int32, bodyAndHeaders string)
 
 //go:wasmimport edge done
 func done(call int32, failure string)
+
+//go:wasmimport edge wantKeys
+func wantKeys(call int32, url string)
 
 //go:wasmimport edge forward
 func forward(namespaceAndName string)
@@ -241,6 +249,7 @@ func request(length, tooLarge int32) (r Request, name string) {
 	f := fields(length, 5)
 	r = Request{Method: f[0], Authorization: f[2], Origin: f[3], Body: sent, TooLarge: tooLarge != 0}
 	r.Path, r.Query = split(f[1])
+	r.HTTPS = strings.HasPrefix(f[1], "https:")
 	sent = ""
 	return r, f[4]
 }
@@ -258,7 +267,20 @@ func enterFailed(length int32) int32 {
 	return enter("failed", func() {
 		f := fields(length, 5)
 		path, _ := split(f[1])
-		handlers.Failed(Now, Request{Method: f[0], Path: path, Origin: f[2]}, f[3], f[4])
+		r := Request{Method: f[0], Path: path, Origin: f[2], HTTPS: strings.HasPrefix(f[1], "https:")}
+		handlers.Failed(Now, r, f[3], f[4])
+	})
+}
+
+//go:wasmexport keysRead
+func enterKeysRead(length, failed int32) int32 {
+	return enter("keysRead", func() {
+		if failed != 0 {
+			handlers.KeysRead("", "", errors.New(text(length)))
+			return
+		}
+		f := fields(length, 2)
+		handlers.KeysRead(f[1], f[0], nil)
 	})
 }
 

@@ -67,8 +67,8 @@ class Program {
   // over it. A request is its method, URL, authorization, origin and body, which
   // is undefined where it is too large.
   //
-  // route returns a Response, or the object that the request is for; failed a
-  // Response; scheduled a promise.
+  // route returns a Response, the object that the request is for, or KeysWanted;
+  // failed a Response; scheduled a promise.
   route(...request) {
     return this.#enter("route", this.#request(request), tooLarge(request));
   }
@@ -78,7 +78,8 @@ class Program {
   scheduled() {
     return this.#enter("scheduled", "");
   }
-  // object and ask promise a Response to a client's request or to another object's errand.
+  // object promises a Response to a client's request, or KeysWanted; ask a Response
+  // to another object's errand.
   object(object, name, storage, ...request) {
     return this.#ask("object", this.#request(request, name), object, storage, tooLarge(request));
   }
@@ -87,6 +88,10 @@ class Program {
   }
   alarm(object, name, storage) {
     return this.#ask("alarm", name, object, storage);
+  }
+  // keysRead takes a key set, after its Cache-Control, or why it could not be read.
+  keysRead(text, failed) {
+    this.#enter("keysRead", text, failed);
   }
   closed(object) {
     this.#storages.delete(object);
@@ -224,6 +229,13 @@ class Program {
       done: (number, at, length) =>
         settle(number, ({ resolve, reject }) => (length ? reject(new Error(text(at, length))) : resolve())),
 
+      // wantKeys answers a call, like respond.
+      wantKeys: (number, at, length) => {
+        const wanted = new KeysWanted(text(at, length));
+        if (number) settle(number, ({ resolve }) => resolve(wanted));
+        else this.#result = wanted;
+      },
+
       forward: (at, length) => {
         const [namespace, ...name] = fields(at, length);
         this.#result = env[namespace].getByName(name.join(separator));
@@ -281,6 +293,43 @@ class Program {
   }
 }
 
+// How long the issuer has to send its key set, which has at most so many bytes.
+const KEYS_DEADLINE = 5_000;
+const MAX_KEY_SET = 64 * 1024;
+
+// How long a request waits that comes while another one reads the key set.
+const KEYS_POLL = 100;
+
+// KeysWanted is the answer to a request that is to come again once obtained() is
+// fulfilled. What is waited for is this request's own, never another one's.
+export class KeysWanted {
+  #url; // of the key set; empty: another request is reading it
+
+  constructor(url) {
+    this.#url = url;
+  }
+
+  obtained() {
+    return this.#url ? readKeys(this.#url) : new Promise((resolve) => setTimeout(resolve, KEYS_POLL));
+  }
+}
+
+// readKeys reads a key set and hands it to the program, or why it could not.
+async function readKeys(url) {
+  try {
+    const read = async (response) => {
+      if (response.status !== 200) {
+        await response.body?.cancel();
+        throw new Error(`the issuer answered ${response.status}`);
+      }
+      return [header(response, "cache-control"), await readText(response, MAX_KEY_SET)].join(separator);
+    };
+    program().keysRead(await fetched(KEYS_DEADLINE, url, { headers: { accept: "application/json" } }, read), 0);
+  } catch (error) {
+    program().keysRead(String(error?.message ?? error), 1);
+  }
+}
+
 // dictionary returns headers given as name, value, name, …
 function dictionary(headers) {
   const found = {};
@@ -294,25 +343,28 @@ const tooLarge = ([, , , , body]) => (body === undefined ? 1 : 0);
 // the largest that makes sense, has about 100 KB.
 const MAX_ANSWER = 1 << 20;
 
-// How many characters count of a Retry-After: a date has 29.
-const MAX_RETRY_AFTER = 100;
+// How many characters count of a header: a date has 29.
+const MAX_HEADER = 100;
 
-// call resolves to status, Retry-After and body of an answer. The deadline
-// covers the body too. A redirect is an answer like any other: to follow it
-// would carry the provisioning key along.
-function call(milliseconds, url, request) {
+// call resolves to status, Retry-After and body of an answer.
+const call = (milliseconds, url, request) => fetched(milliseconds, url, request, async (response) =>
+  [response.status, header(response, "retry-after"), await readText(response, MAX_ANSWER)].join(separator));
+
+// fetched resolves to what read makes of an answer. The deadline covers the body too.
+// A redirect is an answer like any other: to follow it would carry the provisioning
+// key along.
+function fetched(milliseconds, url, request, read) {
   const controller = new AbortController();
-  const answered = fetch(url, { ...request, redirect: "manual", signal: controller.signal })
-    .then(async (response) => [response.status, retryAfter(response), await readAnswer(response)].join(separator));
+  const answered = fetch(url, { ...request, redirect: "manual", signal: controller.signal }).then(read);
   return within(milliseconds, answered, () => controller.abort());
 }
 
-const retryAfter = ({ headers }) => (headers.get("retry-after") ?? "").slice(0, MAX_RETRY_AFTER);
+const header = ({ headers }, name) => (headers.get(name) ?? "").slice(0, MAX_HEADER);
 
-// readAnswer returns the text of an answer, and rejects where it is too large, of
-// which no more is read than shows it.
-async function readAnswer(response) {
-  if (!response.body || isSmall(response.headers)) return response.text();
+// readText returns the text of an answer, and rejects where it has more than so many
+// bytes, of which no more is read than shows it.
+async function readText(response, most) {
+  if (!response.body || isSmall(response.headers, most)) return response.text();
   const reader = response.body.getReader();
   const decoder = new TextDecoder();
   let text = "";
@@ -321,9 +373,9 @@ async function readAnswer(response) {
     const { done, value } = await reader.read();
     if (done) return text + decoder.decode();
     length += value.byteLength;
-    if (length > MAX_ANSWER) {
+    if (length > most) {
       await reader.cancel();
-      throw new Error(`the answer is larger than ${MAX_ANSWER} bytes`);
+      throw new Error(`the answer is larger than ${most} bytes`);
     }
     text += decoder.decode(value, { stream: true });
   }
@@ -331,8 +383,8 @@ async function readAnswer(response) {
 
 // isSmall tells whether an answer is sure to be small: then the runtime reads it in
 // fewer steps. A length counts for nothing where the body is coded or chunked.
-const isSmall = (headers) =>
-  Number(headers.get("content-length") ?? NaN) <= MAX_ANSWER && !headers.has("content-encoding") && !headers.has("transfer-encoding");
+const isSmall = (headers, most) =>
+  Number(headers.get("content-length") ?? NaN) <= most && !headers.has("content-encoding") && !headers.has("transfer-encoding");
 
 // batch runs SQL statements as one transaction and resolves to the rows of
 // each, as JSON.

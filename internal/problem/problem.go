@@ -37,6 +37,7 @@ const (
 	TooLarge            = "too_large"
 	InvalidRequest      = "invalid_request"
 	UpstreamRefused     = "upstream_refused"
+	IssuerUnavailable   = "issuer_unavailable"
 	UpstreamUnavailable = "upstream_unavailable"
 	Overloaded          = "overloaded"
 	Internal            = "internal"
@@ -58,6 +59,7 @@ var kinds = map[string]struct {
 	TooLarge:            {413, "The request is too large"},
 	InvalidRequest:      {400, "The request is not valid"},
 	UpstreamRefused:     {502, "OpenRouter refused"},
+	IssuerUnavailable:   {503, "The issuer's keys cannot be had"},
 	UpstreamUnavailable: {503, "Not available just now"},
 	Overloaded:          {503, "Too many requests are waiting"},
 	Internal:            {500, "Internal error"},

@@ -8,12 +8,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
 	"latchkey/internal/account"
+	"latchkey/internal/auth"
 	"latchkey/internal/openrouter"
 	"latchkey/internal/quota"
 	"latchkey/internal/seal"
@@ -34,9 +36,7 @@ type Settings struct {
 	Guardrail         string // its id: what every new key is assigned to; empty: none
 	KeyNamePrefix     string // begins the name of every key of this deployment
 
-	JWTSecrets  []seal.Secret // the current one, then the previous one if there is one
-	JWTIssuer   string        // empty: not checked
-	JWTAudience string        // empty: not checked
+	Tokens auth.Rules
 
 	AdminToken seal.Secret // empty: the admin API is off
 
@@ -91,14 +91,22 @@ func Parse(getenv func(string) string, bound func(string) bool) (Settings, error
 		Workspace:         p.uuid("OPENROUTER_WORKSPACE_ID"),
 		Guardrail:         p.word("OPENROUTER_GUARDRAIL_ID", "", upper+lower+digits+"-_", maxGuardrailBytes),
 		KeyNamePrefix:     p.word("KEY_NAME_PREFIX", "latchkey", lower+digits+"-", maxPrefixBytes),
-		JWTSecrets:        []seal.Secret{p.secret("JWT_SECRET_CLOUD", minSecretBytes)},
-		JWTIssuer:         getenv("JWT_ISSUER"),
-		JWTAudience:       getenv("JWT_AUDIENCE"),
-		AllowedOrigins:    p.origins("ALLOWED_ORIGINS"),
-		Sealer:            p.sealer("KEY_ENCRYPTION_KEY", "KEY_ENCRYPTION_KEY_PREVIOUS"),
+		Tokens: auth.Rules{
+			Secrets:       p.jwtSecrets("JWT_SECRET_CLOUD", "JWT_SECRET_CLOUD_PREVIOUS"),
+			PublicKeys:    p.publicKeys("JWT_PUBLIC_KEY"),
+			KeySetURL:     p.keySetURL("JWT_JWKS_URL"),
+			Issuers:       p.list("JWT_ISSUER"),
+			Audiences:     p.list("JWT_AUDIENCE"),
+			Parties:       p.list("JWT_AUTHORIZED_PARTIES"),
+			UserIDClaim:   p.text("JWT_USER_ID_CLAIM", ""),
+			PrefixUserIDs: p.boolean("JWT_USER_ID_PREFIXED", "false"),
+			MaxLifetime:   p.duration("JWT_MAX_LIFETIME", "8784h"),
+		},
+		AllowedOrigins: p.origins("ALLOWED_ORIGINS"),
+		Sealer:         p.sealer("KEY_ENCRYPTION_KEY", "KEY_ENCRYPTION_KEY_PREVIOUS"),
 	}
-	if getenv("JWT_SECRET_CLOUD_PREVIOUS") != "" {
-		s.JWTSecrets = append(s.JWTSecrets, p.secret("JWT_SECRET_CLOUD_PREVIOUS", minSecretBytes))
+	if getenv("JWT_SECRET_CLOUD") == "" && getenv("JWT_PUBLIC_KEY") == "" && getenv("JWT_JWKS_URL") == "" {
+		p.bad("JWT_SECRET_CLOUD, JWT_PUBLIC_KEY or JWT_JWKS_URL", "is missing")
 	}
 	if getenv("ADMIN_TOKEN") != "" {
 		s.AdminToken = p.secret("ADMIN_TOKEN", minSecretBytes)
@@ -129,6 +137,9 @@ func (p *parser) consistent(s Settings) {
 	}
 	if s.OpenRouterTimeout < time.Millisecond || s.OpenRouterTimeout > maxTimeout {
 		p.bad("OPENROUTER_TIMEOUT", "must be from 1ms to 5m")
+	}
+	if s.Tokens.MaxLifetime < time.Second {
+		p.bad("JWT_MAX_LIFETIME", "must be 1s or more")
 	}
 	if s.KeyNamePrefix == classPrefix {
 		p.bad("KEY_NAME_PREFIX", "must not be "+classPrefix+", with which the command line names the keys of a class")
@@ -177,13 +188,29 @@ func (p *parser) boolean(name, standard string) bool {
 	return value
 }
 
+// url reads the base of URLs, without a slash at its end.
 func (p *parser) url(name, standard string) string {
 	value := strings.TrimRight(p.text(name, standard), "/")
-	u, err := url.Parse(value)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		p.bad(name, "must be an http or https URL without user, query or fragment")
+	if u, err := url.Parse(value); err != nil || !private(u) || u.RawQuery != "" {
+		p.bad(name, "must be an https URL, or an http one on loopback, without user, query or fragment")
 	}
 	return value
+}
+
+// keySetURL reads where a key set is. It may have a query: some issuers' have.
+func (p *parser) keySetURL(name string) string {
+	value := p.text(name, "")
+	if u, err := url.Parse(value); value != "" && (err != nil || !private(u)) {
+		p.bad(name, "must be an https URL, or an http one on loopback, without user or fragment")
+	}
+	return value
+}
+
+// private tells whether nobody else can read or change what is sent to a URL.
+func private(u *url.URL) bool {
+	host := u.Hostname()
+	loopback := host == "localhost" || net.ParseIP(host).IsLoopback()
+	return host != "" && (u.Scheme == "https" || u.Scheme == "http" && loopback) && u.User == nil && u.Fragment == ""
 }
 
 const (
@@ -245,19 +272,53 @@ func (p *parser) secret(name string, least int) seal.Secret {
 	return seal.NewSecret(value)
 }
 
-// origins reads exact origins: scheme, host and port, as browsers send them.
-func (p *parser) origins(name string) []string {
-	var origins []string
-	for origin := range strings.SplitSeq(p.getenv(name), ",") {
-		origin = strings.TrimSpace(origin)
-		if origin == "" {
+// jwtSecrets reads the secrets that tokens may be signed with.
+func (p *parser) jwtSecrets(names ...string) []seal.Secret {
+	var secrets []seal.Secret
+	for _, name := range names {
+		if p.getenv(name) == "" {
 			continue
 		}
+		secret := p.secret(name, minSecretBytes)
+		if strings.Contains(secret.Reveal(), "-----BEGIN ") {
+			p.bad(name, "must be no PEM key: a public one is no secret, and belongs in JWT_PUBLIC_KEY")
+		}
+		secrets = append(secrets, secret)
+	}
+	return secrets
+}
+
+func (p *parser) publicKeys(name string) []auth.Key {
+	text := p.text(name, "")
+	if text == "" {
+		return nil
+	}
+	keys, err := auth.ParsePublicKeys(text)
+	if err != nil {
+		p.bad(name, "must be public keys in PEM: "+err.Error())
+	}
+	return keys
+}
+
+// list reads values that are separated by commas.
+func (p *parser) list(name string) []string {
+	var values []string
+	for value := range strings.SplitSeq(p.getenv(name), ",") {
+		if value = strings.TrimSpace(value); value != "" {
+			values = append(values, value)
+		}
+	}
+	return values
+}
+
+// origins reads exact origins: scheme, host and port, as browsers send them.
+func (p *parser) origins(name string) []string {
+	origins := p.list(name)
+	for _, origin := range origins {
 		u, err := url.Parse(origin)
 		if err != nil || u.Scheme == "" || u.Host == "" || strings.Contains(u.Host, "*") || origin != u.Scheme+"://"+u.Host {
 			p.bad(name, "must be a comma-separated list of origins, as in https://app.example.org")
 		}
-		origins = append(origins, origin)
 	}
 	return origins
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"latchkey/internal/account"
+	"latchkey/internal/auth"
 	"latchkey/internal/quota"
 )
 
@@ -21,6 +22,14 @@ var secrets = map[string]string{
 	"OPENROUTER_PROVISIONING_API_KEY": "sk-or-v1-not-a-real-key",
 	"KEY_ENCRYPTION_KEY":              base64.StdEncoding.EncodeToString(make([]byte, 32)),
 }
+
+// publicKeys are two, one of them written as a single line, whose private halves nobody has kept.
+const publicKeys = `-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAC4ImImdC0XN+zUVgJ3m2jLLxc70oz0BggbPxLRVomTY=\n-----END PUBLIC KEY-----\n` + `
+-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEZ2gvJ82NsjemVz95h8YNoA+zFQTW
+WYja58w4OGsunZBs+tqnGtupvqZWmQ+K05NsoY8doBIwCx7OnYJVZKbHWA==
+-----END PUBLIC KEY-----
+`
 
 func parse(changes map[string]string) (Settings, error) {
 	env := maps.Clone(secrets)
@@ -36,7 +45,8 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	want := quota.Policy{TotalLimit: 10 * account.Credit, KeyLimit: account.Credit, RotateBelow: account.Credit / 2, RenewAt: account.Credit / 10}
 	if s.Policy != want || s.MeterInterval != 0 || s.SettleAfter != 0 || s.RotationOverlap != 0 || s.KeyTTL != 0 ||
 		s.Workspace != "" || s.Guardrail != "" || s.KeyNamePrefix != "latchkey" || s.OpenRouterTimeout != 10*time.Second ||
-		s.OpenRouterURL != "https://openrouter.ai/api/v1" || len(s.AllowedOrigins) != 0 || len(s.JWTSecrets) != 1 || s.Sealer == nil {
+		s.OpenRouterURL != "https://openrouter.ai/api/v1" || len(s.AllowedOrigins) != 0 || len(s.Tokens.Secrets) != 1 ||
+		s.Tokens.MaxLifetime != auth.MaxLifetime || s.Tokens.PrefixUserIDs || s.Sealer == nil {
 		t.Errorf("defaults: %+v", s)
 	}
 }
@@ -45,7 +55,9 @@ func TestEverySettingIsRead(t *testing.T) {
 	s, err := parse(map[string]string{
 		"TOTAL_LIMIT": "20", "KEY_LIMIT": "2", "ROTATE_BELOW": "0.25", "RENEW_AT": "0", "RENEW_AFTER": "720h", "HARD_CAP": "true",
 		"METER_INTERVAL": "5s", "SETTLE_AFTER": "90s", "OPENROUTER_BASE_URL": "http://127.0.0.1:8788/api/v1/", "OPENROUTER_TIMEOUT": "250ms",
-		"ALLOWED_ORIGINS": "https://a.example, http://localhost:5173,", "JWT_ISSUER": "app", "JWT_AUDIENCE": "keys",
+		"ALLOWED_ORIGINS": "https://a.example, http://localhost:5173,", "JWT_ISSUER": "app, https://issuer.example/", "JWT_AUDIENCE": "keys,more,",
+		"JWT_PUBLIC_KEY": publicKeys, "JWT_JWKS_URL": "https://issuer.example/keys?policy=1", "JWT_AUTHORIZED_PARTIES": "https://a.example",
+		"JWT_USER_ID_CLAIM": "user_id", "JWT_USER_ID_PREFIXED": "true", "JWT_MAX_LIFETIME": "1h",
 		"JWT_SECRET_CLOUD_PREVIOUS": "an-older-secret-an-older-secret-an-o", "KEY_ENCRYPTION_KEY_PREVIOUS": secrets["KEY_ENCRYPTION_KEY"],
 		"ADMIN_TOKEN": "not-a-real-token-not-a-real-token-", "ROTATION_OVERLAP": "60s", "KEY_TTL": "10s",
 		"OPENROUTER_WORKSPACE_ID": "0FA1b2c3-d4e5-4f60-8a9b-0c1d2e3f4a5b", "OPENROUTER_GUARDRAIL_ID": "gr_Not-a-real-1", "KEY_NAME_PREFIX": "staging-2",
@@ -57,7 +69,10 @@ func TestEverySettingIsRead(t *testing.T) {
 	if s.Policy != want || s.MeterInterval != 5*time.Second || s.SettleAfter != 90*time.Second || s.OpenRouterTimeout != 250*time.Millisecond ||
 		s.RotationOverlap != time.Minute || s.KeyTTL != 10*time.Second || s.Workspace != "0FA1b2c3-d4e5-4f60-8a9b-0c1d2e3f4a5b" ||
 		s.Guardrail != "gr_Not-a-real-1" || s.KeyNamePrefix != "staging-2" ||
-		s.OpenRouterURL != "http://127.0.0.1:8788/api/v1" || s.JWTIssuer != "app" || s.JWTAudience != "keys" || len(s.JWTSecrets) != 2 ||
+		s.OpenRouterURL != "http://127.0.0.1:8788/api/v1" || len(s.Tokens.Secrets) != 2 || len(s.Tokens.PublicKeys) != 2 ||
+		s.Tokens.KeySetURL != "https://issuer.example/keys?policy=1" || !slices.Equal(s.Tokens.Issuers, []string{"app", "https://issuer.example/"}) ||
+		!slices.Equal(s.Tokens.Audiences, []string{"keys", "more"}) || !slices.Equal(s.Tokens.Parties, []string{"https://a.example"}) ||
+		s.Tokens.UserIDClaim != "user_id" || !s.Tokens.PrefixUserIDs || s.Tokens.MaxLifetime != time.Hour ||
 		!slices.Equal(s.AllowedOrigins, []string{"https://a.example", "http://localhost:5173"}) {
 		t.Errorf("settings: %+v", s)
 	}
@@ -70,7 +85,14 @@ func TestABadSettingIsNamed(t *testing.T) {
 		{"HARD_CAP", "yes"}, {"METER_INTERVAL", "5"}, {"SETTLE_AFTER", "soon"}, {"OPENROUTER_TIMEOUT", "0s"}, {"OPENROUTER_BASE_URL", "openrouter.ai"},
 		{"OPENROUTER_BASE_URL", "https://user:pw@openrouter.ai"}, {"ALLOWED_ORIGINS", "*"}, {"ALLOWED_ORIGINS", "https://*.example.org"},
 		{"ALLOWED_ORIGINS", "https://a.example/"}, {"ALLOWED_ORIGINS", "a.example"},
-		{"JWT_SECRET_CLOUD", ""}, {"JWT_SECRET_CLOUD", "short"}, {"JWT_SECRET_CLOUD_PREVIOUS", "short"}, {"ADMIN_TOKEN", "short"},
+		{"OPENROUTER_BASE_URL", "http://openrouter.ai/api/v1"}, {"OPENROUTER_BASE_URL", "http://127.0.0.1.example.org"}, {"OPENROUTER_BASE_URL", "https://"},
+		{"JWT_JWKS_URL", "http://issuer.example/keys"}, {"JWT_JWKS_URL", "issuer.example/keys"}, {"JWT_JWKS_URL", "https://u:p@issuer.example/keys"},
+		{"JWT_JWKS_URL", "https://issuer.example/keys#one"}, {"JWT_JWKS_URL", "file:///etc/keys"},
+		{"JWT_PUBLIC_KEY", "ssh-ed25519 AAAA"}, {"JWT_PUBLIC_KEY", `-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----`},
+		{"JWT_PUBLIC_KEY", strings.Replace(publicKeys, "MCow", "MCo!", 1)},
+		{"JWT_SECRET_CLOUD", publicKeys}, {"JWT_SECRET_CLOUD_PREVIOUS", publicKeys},
+		{"JWT_USER_ID_PREFIXED", "yes"}, {"JWT_MAX_LIFETIME", "0s"}, {"JWT_MAX_LIFETIME", "87601h"}, {"JWT_MAX_LIFETIME", "366d"},
+		{"JWT_SECRET_CLOUD", "short"}, {"JWT_SECRET_CLOUD_PREVIOUS", "short"}, {"ADMIN_TOKEN", "short"},
 		{"OPENROUTER_PROVISIONING_API_KEY", ""}, {"KEY_ENCRYPTION_KEY", ""}, {"KEY_ENCRYPTION_KEY", "c2hvcnQ="}, {"KEY_ENCRYPTION_KEY", "!"},
 		{"KEY_ENCRYPTION_KEY_PREVIOUS", "c2hvcnQ="}, {"OPENROUTER_MANAGEMENT_KEY", "sk-or-v1-another-fake-key"},
 		{"ROTATION_OVERLAP", "-1s"}, {"ROTATION_OVERLAP", "1m 5s"}, {"KEY_TTL", "9s"}, {"KEY_TTL", "-1h"},
@@ -85,6 +107,20 @@ func TestABadSettingIsNamed(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), c.name+" ") || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s=%q: %v", c.name, c.value, err)
 		}
+	}
+}
+
+// One of three ways to verify tokens is enough, and there has to be one.
+func TestTokensNeedASecretOrAPublicKeyOrAKeySet(t *testing.T) {
+	for name, value := range map[string]string{"JWT_PUBLIC_KEY": publicKeys, "JWT_JWKS_URL": "http://localhost:8789/keys"} {
+		s, err := parse(map[string]string{"JWT_SECRET_CLOUD": "", name: value})
+		if err != nil || len(s.Tokens.Secrets) != 0 {
+			t.Errorf("%s alone: %v", name, err)
+		}
+	}
+	_, err := parse(map[string]string{"JWT_SECRET_CLOUD": "", "JWT_SECRET_CLOUD_PREVIOUS": secrets["JWT_SECRET_CLOUD"]})
+	if want := "JWT_SECRET_CLOUD, JWT_PUBLIC_KEY or JWT_JWKS_URL is missing"; err == nil || err.Error() != want {
+		t.Errorf("none of them: %v, want %s", err, want)
 	}
 }
 
