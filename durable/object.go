@@ -69,6 +69,7 @@ type Object struct {
 	waiting int           // requests in the queue
 	looking int           // requests beside the queue
 	tending bool          // background work is going on
+	bucket  bucket        // of the user's requests
 	paused  []func(error) // to be told, by alarms that rang, once all is done for now
 	state   *State        // nil: not loaded
 	stored  *State        // as storage has it; nil: nothing
@@ -141,18 +142,31 @@ func (o *Object) Ask(r Request, reply func(answer.Answer)) {
 		go o.look(r, reply)
 		return
 	}
-	if o.waiting >= MaxWaiting && r.Want.Shared() { // an operator is never kept out
+	if p := o.keepOut(r.Want); p != nil {
+		waiting := o.waiting
 		o.mu.Unlock()
-		p := problem.New(problem.Overloaded, "Too many requests of this user are waiting.")
-		p.RetryAfter = time.Second
 		a := p.Answer()
-		o.Log(oplog.Line{Evt: r.event(), User: o.user, Op: string(r.Want), Outcome: p.Code, Status: a.Status, Waiting: MaxWaiting})
+		o.Log(oplog.Line{Evt: r.event(), User: o.user, Op: string(r.Want), Outcome: p.Code, Status: a.Status, Waiting: waiting})
 		reply(a)
 		return
 	}
 	o.waiting++
 	o.enqueue(r, reply)
 	o.mu.Unlock()
+}
+
+// keepOut says why a request of the user is not even queued; nil: it is. An
+// operator is never kept out. The lock is held.
+func (o *Object) keepOut(want Want) *problem.Problem {
+	switch {
+	case !want.Shared():
+		return nil
+	case o.waiting >= MaxWaiting:
+		p := problem.New(problem.Overloaded, "Too many requests of this user are waiting.")
+		p.RetryAfter = time.Second
+		return p
+	}
+	return o.limit(want)
 }
 
 // look answers a request that changes nothing, beside the queue.

@@ -380,3 +380,30 @@ func TestADamagedStateIsShownAndCanBeErased(t *testing.T) {
 		})
 	}
 }
+
+func TestARequestPastTheRateLimitAsksNothing(t *testing.T) {
+	living(t, func(t *testing.T, w *world, key *reply) {
+		w.settings.RateLimit, w.kept = 12, true
+		w.crash(ada)
+		w.server.ResetCalls()
+		for range 2 {
+			w.expect(w.asked(durable.Me), "kept")
+		}
+		w.expect(w.asked(durable.Refresh), "rotated")
+		before := w.server.Calls()
+		for _, want := range []durable.Want{durable.Me, durable.Refresh} {
+			w.expect(w.asked(want), problem.RateLimited)
+		}
+		if w.request(ada, durable.Request{Want: durable.Inspect}).Status != 200 {
+			t.Error("an operator is kept out")
+		}
+		eve := w.ask("eve", durable.Me)
+		w.finish()
+		w.expect(eve, "provisioned")
+		if after := w.server.Calls(); after[openroutertest.OpGet] != before[openroutertest.OpGet] {
+			t.Errorf("the calls went from %v to %v", before, after)
+		}
+		w.now = w.now.Add(5 * time.Second)
+		w.expect(w.asked(durable.Me), "kept")
+	})
+}

@@ -168,7 +168,7 @@ func (f *front) share(a answer.Answer, origin string) answer.Answer {
 		return a
 	}
 	return a.With("Access-Control-Allow-Origin", origin).
-		With("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
+		With("Access-Control-Expose-Headers", "Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate")
 }
 
 // keysRead takes what a read of the issuer's key set came to, and logs it.

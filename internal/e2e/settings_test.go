@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -240,4 +241,30 @@ func TestEncryptionKeyIsChanged(t *testing.T) {
 			idle.settles(v)
 		}
 	}
+}
+
+// Past the limit nothing is asked of OpenRouter, and the client is told when to come again.
+func TestRateLimit(t *testing.T) {
+	w := start(t, with{vars: map[string]string{"RATE_LIMIT": "20"}})
+	u := newUser(t, w)
+	u.provisioned()
+	u.expect(u.refresh(), "rotated", 10, 1)
+	for range 100 { // some come back meanwhile
+		u.mark()
+		a := u.get()
+		if a.status == 200 {
+			continue
+		}
+		problem(t, a, 429, "rate_limited")
+		u.called("")
+		for name, form := range map[string]string{"Retry-After": `^[1-9][0-9]?$`, "Ratelimit": `^"user";r=0;t=[1-9][0-9]?$`, "Ratelimit-Policy": `^"user";q=20;w=60$`} {
+			if got := a.header.Get(name); !regexp.MustCompile(form).MatchString(got) {
+				t.Errorf("%s: %q", name, got)
+			}
+		}
+		other := newUser(t, w)
+		other.provisioned()
+		return
+	}
+	t.Error("100 requests in a row, and none is refused")
 }

@@ -39,6 +39,7 @@ const (
 	UpstreamRefused     = "upstream_refused"
 	IssuerUnavailable   = "issuer_unavailable"
 	UpstreamUnavailable = "upstream_unavailable"
+	RateLimited         = "rate_limited"
 	Overloaded          = "overloaded"
 	Internal            = "internal"
 )
@@ -61,6 +62,7 @@ var kinds = map[string]struct {
 	UpstreamRefused:     {502, "OpenRouter refused"},
 	IssuerUnavailable:   {503, "The issuer's keys cannot be had"},
 	UpstreamUnavailable: {503, "Not available just now"},
+	RateLimited:         {429, "Too many requests"},
 	Overloaded:          {503, "Too many requests are waiting"},
 	Internal:            {500, "Internal error"},
 }

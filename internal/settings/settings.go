@@ -33,6 +33,7 @@ type Settings struct {
 	OpenRouterTimeout time.Duration // from 1 ms to [maxTimeout]
 	ProvisioningKey   seal.Secret
 	Workspace         string // a UUID: where keys are made and listed; empty: the account's default workspace
+	RateLimit         int    // requests a minute and user, and a burst of as many; 0: any number
 	Guardrail         string // its id: what every new key is assigned to; empty: none
 	KeyNamePrefix     string // begins the name of every key of this deployment
 
@@ -60,6 +61,8 @@ const (
 	maxGuardrailBytes = 64
 	// maxPrefixBytes leaves most of a key's name to the user id.
 	maxPrefixBytes = 32
+	// maxRateLimit is more than one object can answer.
+	maxRateLimit = 100_000
 	// classPrefix begins the names of keys that are not the Worker's.
 	classPrefix = "latchkey-class"
 )
@@ -85,6 +88,7 @@ func Parse(getenv func(string) string, bound func(string) bool) (Settings, error
 		SettleAfter:       p.duration("SETTLE_AFTER", "0s"),
 		RotationOverlap:   p.duration("ROTATION_OVERLAP", "0s"),
 		KeyTTL:            p.duration("KEY_TTL", "0s"),
+		RateLimit:         p.count("RATE_LIMIT", "0", maxRateLimit),
 		OpenRouterURL:     p.url("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1"),
 		OpenRouterTimeout: p.duration("OPENROUTER_TIMEOUT", "10s"),
 		ProvisioningKey:   p.provisioningKey("OPENROUTER_PROVISIONING_API_KEY", "OPENROUTER_MANAGEMENT_KEY"),
@@ -176,6 +180,14 @@ func (p *parser) duration(name, standard string) time.Duration {
 	value, err := time.ParseDuration(p.text(name, standard))
 	if err != nil || value < 0 || value > maxDuration {
 		p.bad(name, `must be a duration from 0 to 10 years, as in "90s" or "720h"`)
+	}
+	return value
+}
+
+func (p *parser) count(name, standard string, most int) int {
+	value, err := strconv.Atoi(p.text(name, standard))
+	if err != nil || value < 0 || value > most {
+		p.bad(name, fmt.Sprintf("must be a whole number from 0 to %d", most))
 	}
 	return value
 }
