@@ -192,10 +192,11 @@ func (o *Object) attempt(j job, calls *recorder, line *oplog.Line) (write change
 	case c.Settle != "":
 		line.Op, line.Hash = "settle", oplog.ShortHash(c.Settle)
 		return o.settle(o.client(calls), c)
-	default:
+	case c.Orphan != "":
 		line.Op = "orphan"
 		return o.deleteOrphans(o.client(calls))
 	}
+	return nil, errUnknownChore // a later version has left it: it is kept
 }
 
 // unless returns what to write down of a call, unless that failed.
@@ -309,11 +310,14 @@ func (o *Object) settle(keys openrouter.Client, c Chore) (change, error) {
 		if i < 0 {
 			return nil // the quota was renewed meanwhile
 		}
-		st.Chores[i] = Chore{Delete: c.Settle, Since: c.Since, Due: o.Now()}
-		if key.Uncapped {
-			return nil
+		meter, spent := quota.Meter{Limit: c.Limit, Left: c.Left}, account.Credits(0)
+		if !key.Uncapped {
+			meter, spent = meter.Read(quota.Meter{Limit: key.Limit, Left: key.Left})
 		}
-		_, spent := quota.Meter{Limit: c.Limit, Left: c.Left}.Read(quota.Meter{Limit: key.Limit, Left: key.Left})
+		if st.Chores[i] = (Chore{Delete: c.Settle, Since: c.Since, Due: o.Now()}); !key.Disabled {
+			// It worked until now: it was enabled again, or was never disabled.
+			st.Chores[i] = Chore{Settle: c.Settle, Live: true, Left: meter.Left, Limit: meter.Limit, Since: c.Since, Due: o.Now()}
+		}
 		return st.charge(spent, c.Settle)
 	}, nil
 }
@@ -321,6 +325,9 @@ func (o *Object) settle(keys openrouter.Client, c Chore) (change, error) {
 var (
 	errNotFound = errors.New("not found so far; it may still appear")
 	errOlder    = errors.New("all that follow are older")
+
+	errNoHash       = errors.New("a key that is looked for is listed without its hash")
+	errUnknownChore = errors.New("work of a kind that is not known here")
 )
 
 // deleteOrphans looks for the keys of all creations whose answer was lost, in one
@@ -334,8 +341,12 @@ func (o *Object) deleteOrphans(keys openrouter.Client) (change, error) {
 	newestFirst := newestFirst{until: slices.MinFunc(lost, bySince).Since.Add(-orphanMargin)}
 	found := map[string][]string{} // hashes, by op
 	err := keys.Each(func(key openrouter.Listed) error {
-		user, op, ours := openrouter.ParseKeyName(o.Settings.KeyNamePrefix, key.Name)
-		if ours && user == o.user && slices.ContainsFunc(lost, Chore{Orphan: op}.same) && !slices.Contains(found[op], key.Hash) {
+		// The op alone tells: OpenRouter may have changed the form of the user's id.
+		_, op, ours := openrouter.ParseKeyName(o.Settings.KeyNamePrefix, key.Name)
+		if ours && slices.ContainsFunc(lost, Chore{Orphan: op}.same) && !slices.Contains(found[op], key.Hash) && !o.snapshot().knows(key.Hash) {
+			if !openrouter.IsHash(key.Hash) {
+				return errNoHash
+			}
 			found[op] = append(found[op], key.Hash)
 		}
 		if newestFirst.passed(key.CreatedAt) {

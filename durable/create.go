@@ -3,6 +3,7 @@ package durable
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"latchkey/internal/account"
@@ -21,6 +22,7 @@ func (t turn) create(kind account.Kind, part func(*State)) (Outcome, error) {
 	// Dying after this write leaves a key that may exist and that nobody can use:
 	// whoever comes next takes another op, and the alarm looks for this one.
 	err := t.update(func(st *State) *account.Entry {
+		st.abandonAssign(t.Now())
 		part(st)
 		st.Pending = nil
 		var allowed bool
@@ -44,9 +46,10 @@ func (t turn) create(kind account.Kind, part func(*State)) (Outcome, error) {
 	if failed != nil {
 		// Never repeated: if it was carried out, a second POST would make a second key.
 		err := t.update(func(st *State) *account.Entry {
-			// Even 429 may come from a gateway that had passed the POST on.
+			// Only the documented refusals say that nothing was made: anything else, 429
+			// too, may come from a gateway that had passed the POST on.
 			var e *openrouter.Error
-			if errors.As(failed, &e) && (e.Uncertain || e.Status == http.StatusTooManyRequests) {
+			if !errors.As(failed, &e) || e.Uncertain || !slices.Contains(refusals, e.Status) {
 				st.addOrphan(op, t.Now(), t.Now(), t.soon())
 			}
 			st.Pending = nil
@@ -70,6 +73,9 @@ func (t turn) create(kind account.Kind, part func(*State)) (Outcome, error) {
 	}
 	return t.assign()
 }
+
+// refusals are the statuses with which OpenRouter refuses to make a key.
+var refusals = []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden}
 
 // expiry is when a key that is made now expires; zero: never.
 func (t turn) expiry() time.Time {
@@ -102,6 +108,16 @@ func (t turn) orPresent(failed error) (Outcome, error) {
 		return Kept, nil
 	}
 	return "", failed
+}
+
+// holds tells whether a new key that waits for its guardrail may still be handed
+// out. If not, it is left to be deleted.
+func (t turn) holds(st *State, made NewKey) bool {
+	if !made.ExpiresAt.IsZero() && !t.Now().Before(made.ExpiresAt) {
+		return false
+	}
+	limit, allowed := t.newLimit(made.Kind, st)
+	return !t.Settings.Policy.HardCap || allowed && made.Limit <= limit
 }
 
 // assign puts a new key under the guardrail, and hands it out then. It may be

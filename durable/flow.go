@@ -86,7 +86,7 @@ func (t turn) ensure() (Outcome, error) {
 	switch {
 	case record != nil && record.Suspended:
 		return "", problem.New(problem.Suspended, "An operator has suspended this user.")
-	case st.Pending != nil && st.Pending.Assign != nil:
+	case st.Pending != nil && st.Pending.Assign != nil && t.holds(st, *st.Pending.Assign):
 		return t.assign()
 	case record == nil:
 		return t.create(account.Provision, nothing)
@@ -120,7 +120,7 @@ func (t turn) giveUpCreation() error {
 func (t turn) readLately(st *State) bool {
 	age := t.Now().Sub(st.ReadAt)
 	return age >= 0 && age < t.Settings.MeterInterval && !st.Disabled && !t.runsOut(st) &&
-		!(t.Settings.Policy.HardCap && st.Record.UsageLimit > st.available())
+		t.Settings.Policy.Keeps(st.Record.UsageLimit, st.available())
 }
 
 // rename takes the name and address of the token over into the record. A token
@@ -145,18 +145,18 @@ func (t turn) runsOut(st *State) bool {
 	return !st.ExpiresAt.IsZero() && t.Now().Add(t.Settings.KeyTTL/10).After(st.ExpiresAt) || t.expired(st)
 }
 
-// final tells whether a reading of the record's key tells all that is ever charged
+// final tells whether a reading of the record's key at that time tells all that is ever charged
 // for it: it is not settled, or has run out so long ago that nothing shows up late.
-func (t turn) final(st *State) bool {
+func (t turn) final(st *State, read time.Time) bool {
 	after := t.Settings.SettleAfter
-	return after == 0 || !st.ExpiresAt.IsZero() && !t.Now().Before(st.ExpiresAt.Add(after))
+	return after == 0 || !st.ExpiresAt.IsZero() && !read.Before(st.ExpiresAt.Add(after))
 }
 
 // read asks OpenRouter what is left on the key, charges what was spent, and
 // keeps or replaces the key. One that was disabled when it was read last is not
 // handed out before a reading says that this is over, nor is its quota renewed.
 func (t turn) read() (Outcome, error) {
-	before := t.snapshot()
+	before, asked := t.snapshot(), t.Now()
 	key, err := t.keys.Get(before.Record.Hash)
 	switch {
 	case openrouter.IsGone(err) && t.Settings.Policy.Spent(before.Record.RemainingLimit):
@@ -182,8 +182,12 @@ func (t turn) read() (Outcome, error) {
 		if st.Disabled = key.Disabled; t.Settings.MeterInterval > 0 {
 			st.ReadAt = moment(t.Now())
 		}
-		if next = t.decide(st, key, spent); next == deleteFirst {
-			st.Pending = &Pending{Delete: key.Hash, Final: t.final(st), Since: t.Now(), Due: t.soon()}
+		final := t.final(st, asked)
+		if next = t.decide(st, key, spent, final); next == deleteFirst {
+			st.Pending = &Pending{Delete: key.Hash, Final: final, Since: t.Now(), Due: t.soon()}
+			if t.Want == Refresh { // any of the keys before may be the one that leaked
+				st.endOverlaps(t.Now())
+			}
 		}
 		return entry
 	})
@@ -220,34 +224,41 @@ const (
 )
 
 // decide says what follows on a reading of the record's key, which the state has
-// taken over. spent: the quota was spent before it.
-func (t turn) decide(st *State, key openrouter.Key, spent bool) step {
+// taken over. spent: the quota was spent before it. final: see there.
+func (t turn) decide(st *State, key openrouter.Key, spent, final bool) step {
 	policy, left, available := t.Settings.Policy, st.Record.UsageLimit, st.available()
 	me := t.Want == Me
 	// Under HARD_CAP no key may hold more than what remains, whoever changed that.
 	tooMuch := policy.HardCap && !key.Uncapped && left > available
 	switch {
-	case key.Disabled:
+	case key.Disabled && !st.Ending:
 		return refuseDisabled
 	case spent || policy.HardCap && policy.Spent(st.Record.RemainingLimit):
 		return renewQuota
-	case me && !t.runsOut(st) && (key.Uncapped || policy.Keeps(left, available)):
+	case me && !key.Disabled && !t.runsOut(st) && (key.Uncapped || policy.Keeps(left, available)):
 		return keep
 	}
 	// What the present key may still have cost counts until it is settled.
 	unsettled := max(left, 0)
-	mustGo := tooMuch || t.expired(st)
-	if me && !mustGo && t.Settings.RotationOverlap > 0 && !st.full() && policy.Allows(available-unsettled) {
+	mustGo := tooMuch || key.Disabled || t.expired(st)
+	worthIt := func(unsettled account.Credits) bool { // another key holds more, or has to replace this one anyhow
+		room := available - unsettled
+		return !st.full() && policy.Allows(room) && (!me || !policy.HardCap || policy.NewKeyLimit(room) > left)
+	}
+	if me && !mustGo && t.Settings.RotationOverlap > 0 && worthIt(unsettled) {
 		return createFirst
 	}
-	if t.final(st) {
+	if final {
 		unsettled = 0
 	}
+	_, settling := st.settled(0)
 	switch {
-	case !st.full() && (mustGo || policy.Allows(available-unsettled)):
+	case worthIt(unsettled) || mustGo && !st.full():
 		return deleteFirst
 	case me && !mustGo && (!policy.HardCap || left > policy.RenewAt):
 		return keep // better than none
+	case me && !settling && !st.full():
+		return deleteFirst // to be settled: there is nothing else to wait for
 	}
 	return wait
 }
@@ -266,6 +277,7 @@ func (t turn) deleteAndCreate() (Outcome, error) {
 	// Dying before this write leaves the DELETE to the alarm.
 	return Kept, t.update(func(st *State) *account.Entry {
 		st.Pending = nil // the next reading tries again
+		st.Ending = true
 		return nil
 	})
 }

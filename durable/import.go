@@ -28,6 +28,7 @@ func (t turn) importRow() error {
 	case !found:
 		return nil
 	}
+	unsealed := isKey(record.Key)
 	record.Key, record.Hash = t.importKey(record.Key)
 	// Dying before this write leaves it to the next request to look again.
 	return t.update(func(st *State) *account.Entry {
@@ -35,6 +36,9 @@ func (t turn) importRow() error {
 			return nil // somebody was faster
 		}
 		st.Record, st.D1.Seq = &record, record.Seq
+		// Anybody who writes there could have put an unsealed key of their own: it is
+		// handed out once a reading says that it is one of ours.
+		st.Disabled = unsealed
 		if record.Suspended && record.Hash != "" { // the object was lost while it deleted the key
 			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.soon()}
 		}

@@ -347,7 +347,7 @@ func (o *Object) load() error {
 	}
 	if back := o.state.At.Sub(o.Now()); back > clockTolerance {
 		st := o.state.clone()
-		st.shift(-back)
+		st.setBack(back, o.Settings.SettleAfter, o.Settings.RotationOverlap)
 		o.state, o.rang = st, time.Time{}
 		o.busySince, o.projected = o.busySince.Add(-back), o.projected.Add(-back)
 	}

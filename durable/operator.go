@@ -214,7 +214,7 @@ func (t turn) grant(change func(*account.Record)) error {
 func (t turn) capKey() error {
 	tooMuch := func() bool {
 		st := t.snapshot()
-		return t.Settings.Policy.HardCap && st.Record.Hash != "" && st.Pending == nil && st.Record.UsageLimit > st.available()
+		return t.Settings.Policy.HardCap && st.Record.Hash != "" && st.Pending == nil && !st.Disabled && st.Record.UsageLimit > st.available()
 	}
 	if !tooMuch() {
 		return nil
@@ -231,7 +231,10 @@ func (t turn) meterKey() (uncapped bool, err error) {
 	if failed != nil {
 		return false, nil // what is not known now is not waited for
 	}
-	return key.Uncapped, t.update(func(st *State) *account.Entry { return st.take(key) })
+	return key.Uncapped, t.update(func(st *State) *account.Entry {
+		st.Disabled = key.Disabled
+		return st.take(key)
+	})
 }
 
 // endKey makes a change and ends all keys of the user with it. It takes effect

@@ -20,6 +20,7 @@ type State struct {
 	Record    *account.Record  `json:"record,omitempty"`    // nil until there is a first key
 	Disabled  bool             `json:"disabled,omitempty"`  // the last reading said that an operator disabled the key
 	ReadAt    time.Time        `json:"read_at,omitzero"`    // the last reading; only kept under METER_INTERVAL
+	Ending    bool             `json:"ending,omitempty"`    // a call that was to end the key was refused, and may have disabled it all the same
 	KeyLimit  *account.Credits `json:"key_limit,omitempty"` // of the record's key when it was read last or made; nil: not known
 	ExpiresAt time.Time        `json:"expires_at,omitzero"` // of the record's key; zero: never
 
@@ -257,21 +258,39 @@ func (st *State) knows(hash string) bool {
 		slices.ContainsFunc(st.Chores, func(c Chore) bool { return c.Delete == hash || c.Settle == hash })
 }
 
-// shift moves all that is planned, and since when it is, by so much. A reading is
-// not moved: one that lies in the future is not used again.
-func (st *State) shift(by time.Duration) {
+// setBack moves all that is planned, and since when it is, back by so much. A
+// reading is not moved: one that lies in the future is not used again. Nor is a key
+// to settle, whose wait begins anew: how much of it has passed is not known.
+func (st *State) setBack(by, settleAfter, overlap time.Duration) {
 	times := []*time.Time{&st.D1.Since, &st.D1.Due, &st.At}
 	if p := st.Pending; p != nil {
 		times = append(times, &p.Since, &p.Due)
 	}
+	now := st.At.Add(-by)
 	for i := range st.Chores {
-		times = append(times, &st.Chores[i].Since, &st.Chores[i].Due)
+		c := &st.Chores[i]
+		times = append(times, &c.Since)
+		switch {
+		case c.Settle == "" || c.Tries > 0:
+			times = append(times, &c.Due)
+		case c.Live:
+			c.Due = earliest(c.Due, now.Add(overlap))
+		default:
+			c.Due = earliest(c.Due, now.Add(settleAfter))
+		}
 	}
 	for _, t := range times {
 		if !t.IsZero() {
-			*t = t.Add(by)
+			*t = t.Add(-by)
 		}
 	}
+}
+
+func earliest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // dropKey forgets the record's key, which may not be handed out any more.
@@ -279,14 +298,14 @@ func (st *State) dropKey() {
 	if st.Record != nil {
 		st.Record.Key, st.Record.Hash = "", ""
 	}
-	st.Disabled, st.ReadAt, st.KeyLimit, st.ExpiresAt = false, time.Time{}, nil, time.Time{}
+	st.Disabled, st.Ending, st.ReadAt, st.KeyLimit, st.ExpiresAt = false, false, time.Time{}, nil, time.Time{}
 }
 
 // same tells whether two states are the same in all but when they were written. It
 // does not know two forms of one moment for the same: that costs a write, and no
 // more.
 func (st *State) same(other *State) bool {
-	return other != nil && sameValue(st.Record, other.Record) && st.Disabled == other.Disabled && st.ReadAt == other.ReadAt &&
+	return other != nil && sameValue(st.Record, other.Record) && st.Disabled == other.Disabled && st.Ending == other.Ending && st.ReadAt == other.ReadAt &&
 		sameValue(st.KeyLimit, other.KeyLimit) && st.ExpiresAt == other.ExpiresAt &&
 		sameValue(st.Pending, other.Pending) && slices.Equal(st.Chores, other.Chores) && st.D1 == other.D1 && st.Alarm == other.Alarm
 }
@@ -333,6 +352,10 @@ func (st *State) encode() string {
 		e.Bool(true)
 	}
 	moment("read_at", st.ReadAt)
+	if st.Ending {
+		e.FieldStart("ending")
+		e.Bool(true)
+	}
 	if st.KeyLimit != nil {
 		e.FieldStart("key_limit")
 		st.KeyLimit.Encode(&e)
@@ -378,6 +401,8 @@ func (st *State) decode(encoded string) error {
 			st.Disabled, err = d.Bool()
 		case "read_at":
 			st.ReadAt, err = account.DecodeTime(d)
+		case "ending":
+			st.Ending, err = d.Bool()
 		case "key_limit":
 			st.KeyLimit = new(account.Credits)
 			err = st.KeyLimit.Decode(d)

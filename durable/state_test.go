@@ -15,7 +15,7 @@ import (
 func fullState() State {
 	at := time.Date(2026, 11, 24, 1, 2, 3, 4_000_000, time.UTC)
 	return State{
-		Record: &account.Record{UserID: "a", TotalLimit: 1, CreatedAt: at}, Disabled: true, ReadAt: at,
+		Record: &account.Record{UserID: "a", TotalLimit: 1, CreatedAt: at}, Disabled: true, Ending: true, ReadAt: at,
 		KeyLimit: new(account.Credits(6)), ExpiresAt: at,
 		Pending: &Pending{Delete: "b", Final: true, Create: "c", Assign: &NewKey{Kind: account.Renew, Key: "g", Hash: "h", Limit: 7, ExpiresAt: at}, Since: at, Tries: 1, Due: at},
 		Chores: []Chore{{Delete: "d", Since: at, Due: at}, {Orphan: "e", Since: at, Tries: 2, Due: at},

@@ -49,6 +49,9 @@ type world struct {
 	trace   []string // what happened, for a failure's message
 	lines   []oplog.Line
 
+	answer func(method string, r *http.Request) *http.Response // an answer of the test's own; nil, or one that is nil: none
+	slow   func(method string)                                 // called once OpenRouter has answered, before the object hears of it
+
 	withdrawn  map[string]bool            // hashes an operator deleted at OpenRouter
 	read       map[string]account.Credits // by hash: the usage that a reading delivered
 	violations []string
@@ -569,7 +572,15 @@ func (p port) RoundTrip(request *http.Request) (*http.Response, error) {
 	if fault, ok := standInFail[f]; ok {
 		p.server.Fail(operation[method], fault, 1)
 	}
+	if p.answer != nil {
+		if response := p.answer(method, request); response != nil {
+			return response, nil
+		}
+	}
 	response, err := p.server.RoundTrip(request)
+	if p.slow != nil {
+		p.slow(method)
+	}
 	switch {
 	case f == crashAfter:
 		return nil, errDead

@@ -129,7 +129,7 @@ func (a Admin) record(op, method, hash string, body any) (KeyRecord, error) {
 func (a Admin) Delete(hash string) error {
 	path, err := keyPath("delete", hash)
 	if err == nil {
-		err = a.call("delete", http.MethodDelete, path, nil, nil)
+		err = a.call("delete", http.MethodDelete, path, nil, &deletion{})
 	}
 	return unlessGone(err)
 }

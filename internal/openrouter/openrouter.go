@@ -88,9 +88,10 @@ func (c Client) create(call func(op, method, path string, in, out any) error, ke
 type createdKey struct {
 	Key  string `json:"key"` // stands beside data
 	Data struct {
-		Hash  string           `json:"hash"`
-		Name  string           `json:"name"`
-		Limit *account.Credits `json:"limit"`
+		Hash     string           `json:"hash"`
+		Name     string           `json:"name"`
+		Limit    *account.Credits `json:"limit"`
+		Disabled bool             `json:"disabled"`
 	} `json:"data"`
 }
 
@@ -113,6 +114,8 @@ func (created createdKey) check(asked NewKey) (seal.Secret, string, error) {
 		return lost(Refused, "the hash is not the SHA-256 of the key")
 	case data.Name != asked.Name:
 		return lost(Unavailable, "the answer is about a key with another name")
+	case data.Disabled:
+		return lost(Unavailable, "the answer is about a key that is disabled")
 	case (data.Limit == nil) != (asked.Limit == nil) || data.Limit != nil && *data.Limit != *asked.Limit:
 		return lost(Unavailable, "the answer is about a key with another limit")
 	}
@@ -164,7 +167,7 @@ func (c Client) Get(hash string) (Key, error) {
 
 // Delete deletes a key. One that is gone already counts as deleted.
 func (c Client) Delete(hash string) error {
-	return unlessGone(c.callKey("delete", http.MethodDelete, hash, nil, nil))
+	return unlessGone(c.callKey("delete", http.MethodDelete, hash, nil, &deletion{}))
 }
 
 // Disable keeps a key from being used, and leaves it to be read. One that is
@@ -173,7 +176,38 @@ func (c Client) Disable(hash string) error {
 	body := struct {
 		Disabled bool `json:"disabled"`
 	}{true}
-	return unlessGone(c.callKey("disable", http.MethodPatch, hash, body, nil))
+	var got struct {
+		Data struct {
+			Hash     string `json:"hash"`
+			Disabled bool   `json:"disabled"`
+		} `json:"data"`
+	}
+	err := c.callKey("disable", http.MethodPatch, hash, body, &got)
+	if err == nil && (got.Data.Hash != hash || !got.Data.Disabled) {
+		return &Error{Op: "disable", Kind: Unavailable, Uncertain: true, Reason: "the answer does not say that the key is disabled"}
+	}
+	return unlessGone(err)
+}
+
+// deletion is the answer to a delete: it may be empty, and may not say otherwise.
+type deletion struct{}
+
+// UnmarshalJSON fails where the answer does not confirm the deletion.
+func (*deletion) UnmarshalJSON(body []byte) error {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil
+	}
+	var told struct {
+		Deleted *bool           `json:"deleted"`
+		Error   json.RawMessage `json:"error"`
+	}
+	if err := json.Unmarshal(body, &told); err != nil {
+		return err
+	}
+	if told.Error != nil || told.Deleted != nil && !*told.Deleted {
+		return errors.New("the key is not deleted")
+	}
+	return nil
 }
 
 // unlessGone takes a key that is gone for success.
@@ -255,7 +289,7 @@ func walk[K any](get func(path string, out any) error, path string, hashOf func(
 		if page.Data == nil {
 			return &Error{Op: "list", Kind: Unavailable, Reason: "the answer has no list"}
 		}
-		joined, hashes := offset == 0, make(map[string]bool, pageSize)
+		joined, hashes, fresh := offset == 0, make(map[string]bool, pageSize), false
 		for _, key := range page.Data {
 			hash := hashOf(key)
 			hashes[hash] = true
@@ -263,6 +297,7 @@ func walk[K any](get func(path string, out any) error, path string, hashOf func(
 				joined = true
 				continue
 			}
+			fresh = true
 			if err := visit(key); err != nil {
 				return err
 			}
@@ -273,6 +308,8 @@ func walk[K any](get func(path string, out any) error, path string, hashOf func(
 			continue
 		case len(page.Data) < pageSize:
 			return nil
+		case !fresh:
+			return &Error{Op: "list", Kind: Unavailable, Reason: "the list of keys does not go on"}
 		}
 		last = hashes
 		offset += pageSize - pageOverlap
@@ -406,6 +443,8 @@ func (c Client) judge(op string, response *http.Response, body []byte, out any) 
 		e.Kind = Unavailable
 	case e.Status == http.StatusRequestTimeout || e.Status >= 500:
 		e.Kind, e.Uncertain = Unavailable, true
+	case e.Status < 400: // what was asked for may be done, and its outcome elsewhere
+		e.Kind, e.Uncertain = Refused, true
 	case e.Status == http.StatusNotFound && !html:
 		// An unknown path is answered with a page of HTML, which says nothing about a key.
 		e.Kind = Gone

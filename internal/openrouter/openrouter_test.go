@@ -372,9 +372,9 @@ func TestFailuresTellWhatCanBeDone(t *testing.T) {
 		{"403", status(403), Refused, false, 403},
 		{"422", status(422), Refused, false, 422},
 		{"HTML 403", html(403), Refused, false, 403},
-		{"301", html(301), Refused, false, 301},
-		{"302", html(302), Refused, false, 302},
-		{"307", html(307), Refused, false, 307},
+		{"301", html(301), Refused, true, 301},
+		{"302", html(302), Refused, true, 302},
+		{"307", html(307), Refused, true, 307},
 		{"429", status(429), Unavailable, false, 429},
 		{"HTML 429", html(429), Unavailable, false, 429},
 		{"408", status(408), Unavailable, true, 408},
@@ -691,7 +691,7 @@ func TestRedirectsAreNeverFollowed(t *testing.T) {
 				calls++
 				return answering(status, http.Header{"Location": {"https://elsewhere.test/"}}, "{}")(r)
 			}))))
-			if calls != 1 || e.Kind != Refused || e.Uncertain {
+			if calls != 1 || e.Kind != Refused || !e.Uncertain {
 				t.Errorf("%s: %d: %d calls, %+v", op, status, calls, e)
 			}
 		}

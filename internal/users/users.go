@@ -95,7 +95,7 @@ func (e *DamagedError) Error() string { return "the row in D1 is damaged: " + e.
 
 // Find returns a user's record, and false where there is none. Key is as it
 // stands in the row: an older table may hold it unsealed. A row that makes no
-// sense is a [*DamagedError].
+// sense is a [*DamagedError], beside what could be read of it.
 func (t Table) Find(user string) (account.Record, bool, error) {
 	rows, err := t.query(find, user)
 	if err != nil {
@@ -106,7 +106,7 @@ func (t Table) Find(user string) (account.Record, bool, error) {
 	}
 	record, damage := rows[0].record()
 	if damage != "" {
-		return account.Record{}, false, fmt.Errorf("users: find: %w", &DamagedError{damage, record.Seq})
+		return record, true, fmt.Errorf("users: find: %w", &DamagedError{damage, record.Seq})
 	}
 	record.UserID = user
 	return record, true, nil
