@@ -355,7 +355,9 @@ func (t turn) doDamaged(why *damaged) (answer.Answer, Outcome, error) {
 // left to the search for keys that nobody owns.
 func (t turn) eraseDamaged() (answer.Answer, Outcome, error) {
 	record, _, err := t.table.Find(t.user)
-	if _, senseless := errors.AsType[*users.DamagedError](err); err != nil && !senseless {
+	if row, senseless := errors.AsType[*users.DamagedError](err); senseless {
+		record.Key = row.Key
+	} else if err != nil {
 		return answer.Answer{}, "", unavailable("The database cannot be reached just now.", 0, err)
 	}
 	t.mu.Lock()

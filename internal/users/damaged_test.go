@@ -166,7 +166,7 @@ func TestAKeyThatIsNoneIsDamage(t *testing.T) {
 		save(t, table, aRecord(3))
 		db.exec(t, `UPDATE users SET key = `+set)
 		_, _, err := table.Find("u_42")
-		if damaged := (&DamagedError{}); !errors.As(err, &damaged) || *damaged != (DamagedError{why, 3}) {
+		if damaged := (&DamagedError{}); !errors.As(err, &damaged) || *damaged != (DamagedError{why, 3, damaged.Key}) {
 			t.Errorf("found: %v", err)
 		}
 	}

@@ -89,13 +89,14 @@ var find = `SELECT ` + columns + `, ` + textColumn("key") + ` FROM users WHERE u
 type DamagedError struct {
 	Why string // the column, and what is wrong with it; nothing of what it holds
 	Seq int64  // of the row, so that what is written next can be above it; 0 where it makes no sense itself
+	Key string // as it stands in the row, if it does
 }
 
 func (e *DamagedError) Error() string { return "the row in D1 is damaged: " + e.Why }
 
 // Find returns a user's record, and false where there is none. Key is as it
 // stands in the row: an older table may hold it unsealed. A row that makes no
-// sense is a [*DamagedError], beside what could be read of it.
+// sense is a [*DamagedError].
 func (t Table) Find(user string) (account.Record, bool, error) {
 	rows, err := t.query(find, user)
 	if err != nil {
@@ -106,7 +107,7 @@ func (t Table) Find(user string) (account.Record, bool, error) {
 	}
 	record, damage := rows[0].record()
 	if damage != "" {
-		return record, true, fmt.Errorf("users: find: %w", &DamagedError{damage, record.Seq})
+		return account.Record{}, false, fmt.Errorf("users: find: %w", &DamagedError{damage, record.Seq, record.Key})
 	}
 	record.UserID = user
 	return record, true, nil
