@@ -71,6 +71,9 @@ func (s *keySet) find(token *jwt.Token, now time.Time) ([]Key, time.Time, error)
 	}
 	switch {
 	case now.Before(s.reading):
+		if len(found) > 0 && now.Before(s.stale) && s.failed {
+			return found, s.reading, nil // it is likely to be down still: only one request has to wait
+		}
 		return nil, time.Time{}, &KeysWanted{}
 	case !now.Before(s.next):
 		s.reading, s.next = now.Add(keysDeadline), now.Add(s.pause(now))

@@ -171,9 +171,12 @@ func TestASetIsUsedForADayMoreWhileTheIssuerIsDown(t *testing.T) {
 	i.reads(edSet("a"))
 	i.passes(10 * time.Minute)
 	end := i.clock.Add(24 * time.Hour)
-	for reads := 0; i.clock.Before(end); reads++ {
+	others := "wait"
+	for i.clock.Before(end) {
 		i.expect("it is asked", i.token("a"), "read")
-		i.expect("others wait", i.token("a"), "wait")
+		i.expect("others meanwhile", i.token("a"), others)
+		i.expect("others meanwhile, an unknown key", i.token("b"), "wait")
+		others = "ok" // it is known to be down
 		if err := i.KeysRead("", "", errDown); !errors.Is(err, errDown) {
 			t.Fatalf("the failure is told as %v", err)
 		}
@@ -190,6 +193,9 @@ func TestASetIsUsedForADayMoreWhileTheIssuerIsDown(t *testing.T) {
 	i.expect("10 s later", i.token("a"), "read")
 	i.reads(edSet("a"))
 	i.expect("it is back", i.token("a"), "ok")
+	i.passes(10 * time.Minute)
+	i.expect("later", i.token("a"), "read")
+	i.expect("later, others", i.token("a"), "wait")
 }
 
 func TestWithoutAnyKeysTheIssuerIsUnavailable(t *testing.T) {
