@@ -356,7 +356,7 @@ func (t turn) doDamaged(why *damaged) (answer.Answer, Outcome, error) {
 func (t turn) eraseDamaged() (answer.Answer, Outcome, error) {
 	record, _, err := t.table.Find(t.user)
 	if row, senseless := errors.AsType[*users.DamagedError](err); senseless {
-		record.Key = row.Key
+		record.Key, record.Seq = row.Key, row.Seq
 	} else if err != nil {
 		return answer.Answer{}, "", unavailable("The database cannot be reached just now.", 0, err)
 	}
@@ -368,8 +368,9 @@ func (t turn) eraseDamaged() (answer.Answer, Outcome, error) {
 		if _, hash := t.importKey(record.Key); hash != "" {
 			st.Chores = append(st.Chores, Chore{Delete: hash, Since: t.Now(), Due: t.Now()})
 		}
-		// The numbers so far are not known. No user has had as many changes.
-		st.Record = &account.Record{UserID: t.user, Seq: t.Now().UnixMilli(), Erased: true}
+		// The numbers so far are not known. No user has had as many changes as this, but
+		// a row may say so.
+		st.Record = &account.Record{UserID: t.user, Seq: max(t.Now().UnixMilli(), record.Seq), Erased: true}
 		return &account.Entry{Kind: account.Erase}
 	})
 	if err != nil {

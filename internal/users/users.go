@@ -62,8 +62,9 @@ const (
 	maxText = 8 << 10
 	// maxShown is how many bytes are shown of a text that was cut.
 	maxShown = 100
-	// maxSeq bounds seq: numbers cross to D1 and back as doubles.
-	maxSeq = 1 << 53
+	// maxSeq bounds seq: numbers cross to D1 and back as doubles, and there have to
+	// be numbers left for what follows on a row that is imported.
+	maxSeq = 1 << 52
 )
 
 // textColumn selects a column of texts, none of them longer than maxText.

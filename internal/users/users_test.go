@@ -333,7 +333,7 @@ func TestWhatWasSavedIsFound(t *testing.T) {
 		"the most credits": func(r *account.Record) { r.TotalLimit, r.RemainingLimit = account.MaxCredits, account.MaxCredits-1 },
 		"the least":        func(r *account.Record) { r.RemainingLimit, r.UsageLimit = -account.MaxCredits, 1-account.MaxCredits },
 		"thirds":           func(r *account.Record) { r.TotalLimit, r.RemainingLimit = 3_333_333_333, 6_666_666_667 },
-		"a high seq":       func(r *account.Record) { r.Seq = 1 << 53 },
+		"a high seq":       func(r *account.Record) { r.Seq = 1 << 52 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, table := migrated(t)
