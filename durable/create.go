@@ -38,7 +38,7 @@ func (t turn) create(kind account.Kind, part func(*State)) (Outcome, error) {
 	case !room && kind == account.Rotate && t.Settings.Policy.Spent(t.snapshot().Record.RemainingLimit):
 		return t.renew() // a key was settled meanwhile
 	case !room:
-		return "", t.noRoom()
+		return t.orPresent(t.noRoom())
 	}
 	key, hash, failed := t.keys.Create(openrouter.NewKey{
 		Name: openrouter.KeyName(t.Settings.KeyNamePrefix, t.user, op), Limit: &made.Limit, ExpiresAt: made.ExpiresAt,
@@ -102,8 +102,7 @@ func (t turn) newLimit(kind account.Kind, st *State) (limit account.Credits, all
 // orPresent answers with the present key where making a new one failed and the
 // present one still works; otherwise with the failure.
 func (t turn) orPresent(failed error) (Outcome, error) {
-	st := t.snapshot()
-	if record := st.user(); t.Want == Me && record != nil && record.Hash != "" && !st.Disabled && !t.expired(st) {
+	if t.usable(t.snapshot()) {
 		t.line.Err = failed.Error()
 		return Kept, nil
 	}

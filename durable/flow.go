@@ -115,6 +115,14 @@ func (t turn) giveUpCreation() error {
 	})
 }
 
+// usable tells whether the present key may be handed out where it could not be
+// read or replaced: to a user who asked for a key, and not for another one.
+func (t turn) usable(st *State) bool {
+	record := st.user()
+	return t.Want == Me && record != nil && record.Hash != "" && !st.Disabled && !t.expired(st) &&
+		!(t.Settings.Policy.HardCap && record.UsageLimit > st.available())
+}
+
 // readLately tells whether the last reading is young enough to be used again. One
 // in the future is not: the clock was set back.
 func (t turn) readLately(st *State) bool {
@@ -163,7 +171,7 @@ func (t turn) read() (Outcome, error) {
 		return t.renew()
 	case openrouter.IsGone(err):
 		return t.create(account.Rotate, t.vanished)
-	case err != nil && t.Want == Me && !before.Disabled && !t.expired(before):
+	case err != nil && t.usable(before):
 		t.line.Err = err.Error()
 		return Unmetered, t.update(t.rename)
 	case err != nil:
@@ -185,9 +193,9 @@ func (t turn) read() (Outcome, error) {
 		final := t.final(st, asked)
 		if next = t.decide(st, key, spent, final); next == deleteFirst {
 			st.Pending = &Pending{Delete: key.Hash, Final: final, Since: t.Now(), Due: t.soon()}
-			if t.Want == Refresh { // any of the keys before may be the one that leaked
-				st.endOverlaps(t.Now())
-			}
+		}
+		if t.Want == Refresh { // any of the keys before may be the one that leaked
+			st.endOverlaps(t.Now())
 		}
 		return entry
 	})
@@ -269,8 +277,7 @@ func (t turn) deleteAndCreate() (Outcome, error) {
 	outcome, err := t.replace()
 	var failure *openrouter.Error
 	st := t.snapshot()
-	if t.Want != Me || !errors.As(err, &failure) || failure.Uncertain || st.Pending == nil || st.Pending.Delete == "" ||
-		t.expired(st) || t.Settings.Policy.HardCap && st.Record.UsageLimit > st.available() {
+	if !t.usable(st) || !errors.As(err, &failure) || failure.Uncertain || st.Pending == nil || st.Pending.Delete == "" {
 		return outcome, err
 	}
 	t.line.Err = err.Error()
@@ -386,6 +393,9 @@ func (t turn) noRoom() error {
 	if st.full() {
 		return unavailable("Too many keys of this user are still to be settled or deleted.", left,
 			errors.New("durable: too many keys are still to be got rid of"))
+	}
+	if !any {
+		return t.exhausted("What is left on the present key may be all that remains of the quota.", left)
 	}
 	return t.exhausted("What remains of the quota may be spent already. It is known once the last keys are settled.", left)
 }

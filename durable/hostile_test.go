@@ -12,6 +12,7 @@ import (
 	"latchkey/durable"
 	"latchkey/internal/account"
 	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/problem"
 )
 
 // hostile runs a test in a world of its own, and shows the end of what happened where it fails.
@@ -711,5 +712,52 @@ func TestAReadingThatWithheldAKeyIsNotUsedAgainToHandItOut(t *testing.T) {
 		if second.Status == 200 && w.state(ada).Record.UsageLimit <= w.settings.Policy.RenewAt && w.keyOf(second.Hash).Usage >= 1e9 {
 			t.Errorf("a key with nothing on it is handed out: %s", second.body)
 		}
+	})
+}
+
+// 204 says that it is done: every key of the user, not the present one alone.
+func TestErasingEndsAllKeysOfAUser(t *testing.T) {
+	living(t, func(t *testing.T, w *world, key *reply) {
+		overlapping(w)
+		w.crash(ada)
+		w.spend(ada, 0.6)
+		w.ask(ada, durable.Me)
+		w.finish()
+		got := w.request(ada, durable.Request{Want: durable.Erase})
+		for got.Status == 0 && len(w.waiting) > 0 {
+			w.step(0)
+		}
+		if n := len(w.server.Live()); got.Status != 204 || n != 0 {
+			t.Errorf("%d, and %d keys live", got.Status, n)
+		}
+	})
+}
+
+// D1 does not know when a key ends, and OpenRouter does.
+func TestAnImportedKeyKeepsItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		w.settings.KeyTTL = time.Hour
+		first := w.asked(durable.Me)
+		w.crash(ada)
+		w.home(ada).state, w.home(ada).alarm = "", time.Time{} // the object was lost
+		w.expect(w.asked(durable.Me), "kept")
+		w.now = w.now.Add(2 * time.Hour)
+		if got := w.asked(durable.Me); got.Outcome != "rotated" || got.Key == first.Key {
+			t.Errorf("past its end: %s", got.Outcome)
+		}
+		w.report(t, "after the loss")
+	})
+}
+
+func TestAnErasureThatCannotBeWrittenLeavesADamagedUserDamaged(t *testing.T) {
+	living(t, func(t *testing.T, w *world, key *reply) {
+		w.crash(ada)
+		stored := w.home(ada).state
+		w.home(ada).state, w.home(ada).readOnly = `{"record":`, true
+		w.expect(w.asked(durable.Erase), problem.Internal)
+		w.expect(w.asked(durable.Me), problem.Internal)
+		w.crash(ada)
+		w.home(ada).state, w.home(ada).readOnly = stored, false
 	})
 }

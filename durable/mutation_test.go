@@ -79,7 +79,7 @@ var mutants = []struct {
 	{"a suspended user's overlapping key let work on", []edit{{"operator.go", "		st.endOverlaps(t.Now())\n", ""}}},
 	{"a key that a reading called gone believed to be", []edit{{"create.go", "	st.Chores = append(st.Chores, Chore{Delete: st.Record.Hash, Since: t.Now(), Due: t.soon()})\n", ""}}},
 	{"a key kept that runs out", []edit{{"flow.go", "!key.Disabled && !t.runsOut(st) &&", "!key.Disabled &&"}}},
-	{"a key used that is past its end", []edit{{"flow.go", "!before.Disabled && !t.expired(before)", "!before.Disabled"}}},
+	{"a key used that is past its end", []edit{{"flow.go", "!st.Disabled && !t.expired(st) &&", "!st.Disabled &&"}}},
 	{"an unconfirmed DELETE taken for one without effect", []edit{{"flow.go", "!errors.As(err, &failure) || failure.Uncertain ||", "!errors.As(err, &failure) ||"}}},
 	{"the hash of a row believed", []edit{{"import.go", "record.Key, record.Hash = t.importKey(record.Key)", "record.Key, _ = t.importKey(record.Key)"}}},
 	{"the answer to another POST believed", []edit{{"../internal/openrouter/openrouter.go", "case data.Name != asked.Name:", "case false:"}}},

@@ -229,6 +229,7 @@ func (t turn) capKey() error {
 func (t turn) meterKey() (uncapped bool, err error) {
 	key, failed := t.keys.Get(t.snapshot().Record.Hash)
 	if failed != nil {
+		t.line.Err = failed.Error()
 		return false, nil // what is not known now is not waited for
 	}
 	return key.Uncapped, t.update(func(st *State) *account.Entry {
@@ -295,7 +296,7 @@ func (t turn) erase() (answer.Answer, Outcome, error) {
 	if err != nil {
 		return answer.Answer{}, "", err
 	}
-	failed := t.eraseOutside(record.Hash)
+	failed := t.eraseOutside()
 	if failed != nil {
 		t.Log(oplog.Line{Evt: oplog.Admin, User: t.user, Op: string(Erase), Outcome: "again", Err: failed.Error()})
 		return answer.JSON(http.StatusAccepted, "application/json", map[string]string{"status": "erasing"}), done, nil
@@ -318,14 +319,17 @@ func (t turn) sync() (answer.Answer, Outcome, error) {
 	return answer.JSON(http.StatusAccepted, "application/json", map[string]string{"status": "syncing"}), done, nil
 }
 
-// eraseOutside does at once what the alarm would do: the key goes at OpenRouter,
+// eraseOutside does at once what the alarm would do: all keys go at OpenRouter, and
 // the row in D1.
-func (t turn) eraseOutside(hash string) error {
-	if hash != "" {
-		if err := t.keys.Delete(hash); err != nil {
+func (t turn) eraseOutside() error {
+	for _, c := range t.snapshot().Chores {
+		if c.Delete == "" {
+			continue // of a lost key nobody knows, and it is looked for
+		}
+		if err := t.keys.Delete(c.Delete); err != nil {
 			return err
 		}
-		if err := t.update(finish(Chore{Delete: hash})); err != nil {
+		if err := t.update(finish(c)); err != nil {
 			return err
 		}
 	}
@@ -374,6 +378,9 @@ func (t turn) eraseDamaged() (answer.Answer, Outcome, error) {
 		return &account.Entry{Kind: account.Erase}
 	})
 	if err != nil {
+		t.mu.Lock()
+		t.state = nil // storage is as it was
+		t.mu.Unlock()
 		return answer.Answer{}, "", err
 	}
 	return answer.JSON(http.StatusAccepted, "application/json", map[string]string{"status": "erasing"}), done, nil

@@ -156,6 +156,9 @@ func (st *State) meter() quota.Meter {
 // take takes over a reading of the record's key, and returns the ledger entry of
 // what it charges, if it does.
 func (st *State) take(key openrouter.Key) *account.Entry {
+	if !key.ExpiresAt.IsZero() {
+		st.ExpiresAt = key.ExpiresAt // D1 does not know it
+	}
 	if key.Uncapped {
 		return nil
 	}

@@ -50,6 +50,8 @@ type Key struct {
 	Limit    *account.Credits // nil: not told
 	Left     account.Credits  // what may still be spent on it; below 0 where it was overdrawn
 	Uncapped bool             // it has no limit, and Left means nothing
+
+	ExpiresAt time.Time // zero: never, or not told
 }
 
 // NewKey is what a key is to be.
@@ -248,7 +250,7 @@ const (
 	maxPages = 5_000
 )
 
-// Each visits every key of the account, disabled ones included, newest first. It
+// Each visits every key of the workspace, disabled ones included, newest first. It
 // ends with the first error, of its own or of visit.
 //
 // Pages shift while keys come and go. One that has nothing in common with the
@@ -380,6 +382,11 @@ func (r *reading) field(d *jx.Decoder, name []byte) (err error) {
 	case "limit":
 		r.Limit = new(account.Credits)
 		err = r.Limit.Decode(d)
+	case "expires_at":
+		var at string
+		if at, err = d.Str(); err == nil {
+			r.ExpiresAt, err = time.Parse(time.RFC3339, at)
+		}
 	case "limit_remaining":
 		r.told = true
 		if r.Uncapped = d.Next() == jx.Null; r.Uncapped {
