@@ -761,3 +761,32 @@ func TestAnErasureThatCannotBeWrittenLeavesADamagedUserDamaged(t *testing.T) {
 		w.home(ada).state, w.home(ada).readOnly = stored, false
 	})
 }
+
+// A refresh may find that a new key waits for its guardrail: then that is the new
+// key, and the old one has no overlap.
+func TestARefreshThatFinishesARotationEndsTheOldKey(t *testing.T) {
+	living(t, func(t *testing.T, w *world, key *reply) {
+		guarded(w)
+		overlapping(w)
+		w.crash(ada)
+		w.spend(ada, 0.6)
+		w.decide = func(c *call) fate {
+			if c.method == "ASSIGN" {
+				return notSent
+			}
+			return well
+		}
+		kept := w.ask(ada, durable.Me)
+		w.finish()
+		w.expect(kept, "kept")
+		w.decide = nil
+		refreshed := w.ask(ada, durable.Refresh)
+		w.finish()
+		w.expect(refreshed, "rotated")
+		for _, live := range w.server.Live() {
+			if live.Hash == key.Hash {
+				t.Error("the old key still works")
+			}
+		}
+	})
+}
