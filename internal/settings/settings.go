@@ -129,15 +129,18 @@ func Parse(getenv func(string) string, bound func(string) bool) (Settings, error
 // consistent refuses settings under which every request would mint a new key,
 // or time out.
 func (p *parser) consistent(s Settings) {
-	switch limits := s.Policy; {
+	limits := s.Policy
+	switch {
 	case limits.TotalLimit == 0:
 		p.bad("TOTAL_LIMIT", "must be above 0")
+	case limits.RenewAt >= limits.TotalLimit:
+		p.bad("RENEW_AT", "must be below TOTAL_LIMIT")
+	}
+	switch {
 	case limits.KeyLimit == 0 || limits.KeyLimit > openrouter.MaxReading:
 		p.bad("KEY_LIMIT", "must be above 0 and at most "+openrouter.MaxReading.String())
 	case limits.RotateBelow >= limits.KeyLimit:
 		p.bad("ROTATE_BELOW", "must be below KEY_LIMIT")
-	case limits.RenewAt >= limits.TotalLimit:
-		p.bad("RENEW_AT", "must be below TOTAL_LIMIT")
 	}
 	if s.OpenRouterTimeout < time.Millisecond || s.OpenRouterTimeout > maxTimeout {
 		p.bad("OPENROUTER_TIMEOUT", "must be from 1ms to 5m")
