@@ -228,6 +228,7 @@ func TestTheBoundsAreReachedAndNotPassed(t *testing.T) {
 // TestAnAdversaryFindsNoHole: under HARD_CAP with SETTLE_AFTER nobody gets more out
 // of a quota than it has, whatever else is set, and whatever fails.
 func TestAnAdversaryFindsNoHole(t *testing.T) {
+	t.Parallel()
 	seed := *firstSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())

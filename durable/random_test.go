@@ -21,6 +21,7 @@ var (
 // TestRandomSchedules interleaves many users, tabs, operators, crashes and
 // faults at random. A failure prints its seed; -seed=N -schedules=1 repeats it.
 func TestRandomSchedules(t *testing.T) {
+	t.Parallel()
 	seed := *firstSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())

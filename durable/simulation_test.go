@@ -452,6 +452,7 @@ func TestEachScenarioMakesTheCallsOfTheContract(t *testing.T) {
 // TestExhaustive: in each scenario every outward call, those of another request
 // after it included, meets every fate, and every call after that a second crash.
 func TestExhaustive(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("with -short")
 	}
