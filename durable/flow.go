@@ -119,8 +119,13 @@ func (t turn) giveUpCreation() error {
 // read or replaced: to a user who asked for a key, and not for another one.
 func (t turn) usable(st *State) bool {
 	record := st.user()
-	return t.Want == Me && record != nil && record.Hash != "" && !st.Disabled && !t.expired(st) &&
-		!(t.Settings.Policy.HardCap && record.UsageLimit > st.available())
+	return t.Want == Me && record != nil && record.Hash != "" && !st.Disabled && !t.expired(st) && !t.holdsTooMuch(st)
+}
+
+// holdsTooMuch tells whether the record's key holds more than there is for it:
+// under HARD_CAP no key may, whoever changed what remains.
+func (t turn) holdsTooMuch(st *State) bool {
+	return t.Settings.Policy.HardCap && st.Record.UsageLimit > st.available()
 }
 
 // readLately tells whether the last reading is young enough to be used again. One
@@ -236,8 +241,6 @@ const (
 func (t turn) decide(st *State, key openrouter.Key, spent, final bool) step {
 	policy, left, available := t.Settings.Policy, st.Record.UsageLimit, st.available()
 	me := t.Want == Me
-	// Under HARD_CAP no key may hold more than what remains, whoever changed that.
-	tooMuch := policy.HardCap && !key.Uncapped && left > available
 	switch {
 	case key.Disabled && !st.Ending:
 		return refuseDisabled
@@ -248,7 +251,7 @@ func (t turn) decide(st *State, key openrouter.Key, spent, final bool) step {
 	}
 	// What the present key may still have cost counts until it is settled.
 	unsettled := max(left, 0)
-	mustGo := tooMuch || key.Disabled || t.expired(st)
+	mustGo := !key.Uncapped && t.holdsTooMuch(st) || key.Disabled || t.expired(st)
 	worthIt := func(unsettled account.Credits) bool { // another key holds more, or has to replace this one anyhow
 		room := available - unsettled
 		return !st.full() && policy.Allows(room) && (!me || !policy.HardCap || policy.NewKeyLimit(room) > left)

@@ -52,12 +52,7 @@ func TestAKeyThatRanOutWhileItWaitedForItsGuardrailIsNotHandedOut(t *testing.T) 
 	hostile(t, func(t *testing.T, w *world) {
 		guarded(w)
 		w.settings.KeyTTL = time.Minute
-		w.decide = func(c *call) fate {
-			if c.method == "ASSIGN" {
-				return notSent
-			}
-			return well
-		}
+		w.fail("ASSIGN", notSent)
 		got := w.one(durable.Me)
 		w.now = w.now.Add(2 * time.Hour)
 		w.decide = nil
@@ -176,12 +171,7 @@ func TestAListThatDoesNotGoOnEndsTheWalk(t *testing.T) {
 			}
 			return nil
 		}
-		w.decide = func(c *call) fate {
-			if c.method == "POST" {
-				return answerLost
-			}
-			return well
-		}
+		w.fail("POST", answerLost)
 		w.one(durable.Refresh)
 		w.decide = nil
 		a := &adversary{world: w}
@@ -199,12 +189,7 @@ func TestASearchNeverDeletesAKeyThatIsKnown(t *testing.T) {
 		overlapping(w)
 		a.want(durable.Me)
 		a.spendOn(a.latest(), 0.6)
-		w.decide = func(c *call) fate {
-			if c.method == "POST" {
-				return notSent
-			}
-			return well
-		}
+		w.fail("POST", notSent)
 		got := a.want(durable.Me) // kept: the POST failed
 		w.decide = nil
 		op := ""
@@ -232,12 +217,7 @@ func TestALostKeyThatIsListedWithoutItsHashIsLookedForAgain(t *testing.T) {
 	hostile(t, func(t *testing.T, w *world) {
 		a := &adversary{world: w}
 		a.want(durable.Me)
-		w.decide = func(c *call) fate {
-			if c.method == "POST" {
-				return answerLost
-			}
-			return well
-		}
+		w.fail("POST", answerLost)
 		a.want(durable.Refresh)
 		w.decide = nil
 		op := w.state(ada).Chores[0].Orphan
@@ -266,12 +246,7 @@ func TestARefreshWhosePOSTFailsEndsTheOverlapToo(t *testing.T) {
 		first := a.latest()
 		a.spendOn(first, 0.6)
 		a.want(durable.Me)
-		w.decide = func(c *call) fate {
-			if c.method == "POST" {
-				return status500
-			}
-			return well
-		}
+		w.fail("POST", status500)
 		a.want(durable.Refresh)
 		w.decide = nil
 		a.want(durable.Me)
@@ -294,12 +269,7 @@ func TestAHardCapThatIsSwitchedOnHoldsForAKeyThatWaitsForItsGuardrail(t *testing
 		a.spendOn(a.latest(), 0.9)
 		guarded(w)
 		w.crash(ada)
-		w.decide = func(c *call) fate {
-			if c.method == "ASSIGN" {
-				return notSent
-			}
-			return well
-		}
+		w.fail("ASSIGN", notSent)
 		a.want(durable.Me)
 		w.decide = nil
 		w.settings.Policy.HardCap = true
@@ -569,12 +539,7 @@ func TestManyTabsDoNotKeepAnOverlapAlive(t *testing.T) {
 		a.spendOn(old, 0.6)
 		a.want(durable.Me)
 		a.spendOn(a.latest(), 0.6)
-		w.decide = func(c *call) fate {
-			if c.method == "ASSIGN" {
-				return notSent
-			}
-			return well
-		}
+		w.fail("ASSIGN", notSent)
 		w.ask(ada, durable.Me)
 		for range 600 { // there is always one more tab that asks
 			w.ask(ada, durable.Refresh)
@@ -607,12 +572,7 @@ func TestAnUnsealedKeyOfARowIsHandedOutOnlyOnceItWasRead(t *testing.T) {
 	hostile(t, func(t *testing.T, w *world) {
 		oldRow(w)
 		w.db.rows[ada][3] = "sk-evil"
-		w.decide = func(c *call) fate {
-			if c.method == "GET" {
-				return status500
-			}
-			return well
-		}
+		w.fail("GET", status500)
 		got := w.ask(ada, durable.Me)
 		w.finish()
 		if got.Key == "sk-evil" {
@@ -770,12 +730,7 @@ func TestARefreshThatFinishesARotationEndsTheOldKey(t *testing.T) {
 		overlapping(w)
 		w.crash(ada)
 		w.spend(ada, 0.6)
-		w.decide = func(c *call) fate {
-			if c.method == "ASSIGN" {
-				return notSent
-			}
-			return well
-		}
+		w.fail("ASSIGN", notSent)
 		kept := w.ask(ada, durable.Me)
 		w.finish()
 		w.expect(kept, "kept")

@@ -214,7 +214,7 @@ func (t turn) grant(change func(*account.Record)) error {
 func (t turn) capKey() error {
 	tooMuch := func() bool {
 		st := t.snapshot()
-		return t.Settings.Policy.HardCap && st.Record.Hash != "" && st.Pending == nil && !st.Disabled && st.Record.UsageLimit > st.available()
+		return st.Record.Hash != "" && st.Pending == nil && !st.Disabled && t.holdsTooMuch(st)
 	}
 	if !tooMuch() {
 		return nil

@@ -304,12 +304,7 @@ func TestARenewalThatFailsLeavesWhatIsToBeSettled(t *testing.T) {
 		w.spend(ada, 0.2) // which does not show yet
 		do(durable.Request{Want: durable.Refresh})
 		do(durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: new(account.Credits)}})
-		w.decide = func(c *call) fate {
-			if c.method == "POST" {
-				return refused400
-			}
-			return well
-		}
+		w.fail("POST", refused400)
 		if got := do(durable.Request{Want: durable.Me}); got.Code != "upstream_refused" {
 			t.Fatalf("the renewal got %d %s%s", got.Status, got.Outcome, got.Code)
 		}
@@ -403,12 +398,7 @@ func TestAnAdjustmentThatCouldNotBeReadBackIsRefused(t *testing.T) {
 func TestAnOrphanIsFoundHoweverLateItIsLookedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(1)
-		w.decide = func(c *call) fate {
-			if c.method == "POST" {
-				return crashAfter
-			}
-			return well
-		}
+		w.fail("POST", crashAfter)
 		w.ask(ada, durable.Me)
 		w.finish() // the last one is the POST, over which the object dies
 		w.decide = nil

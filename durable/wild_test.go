@@ -298,12 +298,7 @@ func TestAKeyPastItsEndIsNotHandedOut(t *testing.T) {
 		w.settings.KeyTTL = time.Minute
 		w.asked(durable.Me)
 		w.now = w.now.Add(time.Hour)
-		w.decide = func(c *call) fate {
-			if c.method == "GET" {
-				return status500
-			}
-			return well
-		}
+		w.fail("GET", status500)
 		w.expect(w.asked(durable.Me), problem.UpstreamUnavailable)
 		w.decide = nil
 		w.expect(w.asked(durable.Me), "rotated")

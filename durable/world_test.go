@@ -124,6 +124,16 @@ const (
 	gone        fate = "the key was withdrawn before"
 )
 
+// fail has every call of a method end in one way, and all others well.
+func (w *world) fail(method string, f fate) {
+	w.decide = func(c *call) fate {
+		if c.method == method {
+			return f
+		}
+		return well
+	}
+}
+
 // fates that an outward call may meet.
 var (
 	crashes     = []fate{crashBefore, crashAfter}

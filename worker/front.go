@@ -173,15 +173,12 @@ func (f *front) share(a answer.Answer, origin string) answer.Answer {
 
 // keysRead takes what a read of the issuer's key set came to, and logs it.
 func (f *front) keysRead(set, cacheControl string, failure error) {
-	line := oplog.Line{Evt: evtIssuer, Op: "keys", Outcome: "done"}
+	line := oplog.Line{Evt: oplog.Issuer, Op: "keys", Outcome: "done"}
 	if err := f.verifier.KeysRead(set, cacheControl, failure); err != nil {
 		line.Outcome, line.Err = "failed", err.Error()
 	}
 	f.log(line)
 }
-
-// evtIssuer is the kind of log line that tells of a read of the issuer's keys.
-const evtIssuer = "issuer"
 
 // unreached says what a code means where the user's object could not be asked.
 var unreached = map[string]string{

@@ -491,7 +491,7 @@ func TestARequestComesAgainForTheKeysOfItsIssuer(t *testing.T) {
 				t.Fatalf("logged %v", l.lines)
 			}
 			f.keysRead(set, "", c.failure)
-			if line := l.one(t); line.Evt != evtIssuer || line.Op != "keys" || line.Outcome != c.outcome || (line.Err != "") != (c.failure != nil) {
+			if line := l.one(t); line.Evt != oplog.Issuer || line.Op != "keys" || line.Outcome != c.outcome || (line.Err != "") != (c.failure != nil) {
 				t.Errorf("logged %s", line)
 			}
 			a, onward := f.serve(r)

@@ -56,6 +56,7 @@ const (
 	Admin      = "admin"      // the object or the office: what an operator asked for
 	State      = "state"      // the object: what it holds, since an operator asked
 	Background = "background" // the object: one try of a background job
+	Issuer     = "issuer"     // the Worker or an object: a read of the issuer's keys
 	Settings   = "settings"   // the Worker: settings that are missing or bad
 	Panic      = "panic"      // a mistake in the program, and where
 )
