@@ -37,7 +37,13 @@ func (a *adversary) spendOn(key string, credits float64) {
 	}
 }
 
-func (a *adversary) latest() string { return a.keys[len(a.keys)-1] }
+func (a *adversary) latest() string {
+	if len(a.keys) == 0 {
+		a.violated("no key was handed out")
+		return ""
+	}
+	return a.keys[len(a.keys)-1]
+}
 
 // pass lets time pass; alarms ring when they are due.
 func (a *adversary) pass(d time.Duration) {

@@ -21,6 +21,9 @@ func hostile(t *testing.T, f func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(1)
 		f(t, w)
+		for _, v := range w.violations {
+			t.Error(v)
+		}
 		if t.Failed() {
 			n := len(w.trace)
 			t.Log(strings.Join(w.trace[max(0, n-60):], "\n"))
@@ -220,7 +223,11 @@ func TestALostKeyThatIsListedWithoutItsHashIsLookedForAgain(t *testing.T) {
 		w.fail("POST", answerLost)
 		a.want(durable.Refresh)
 		w.decide = nil
-		op := w.state(ada).Chores[0].Orphan
+		lost := w.state(ada).Chores
+		if len(lost) != 1 {
+			t.Fatalf("%v is to be done, not one search for a lost key", lost)
+		}
+		op := lost[0].Orphan
 		n := 0
 		w.answer = func(method string, r *http.Request) *http.Response {
 			if method == "LIST" && n == 0 {
