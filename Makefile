@@ -42,8 +42,8 @@ build/latchkey.wasm: $(WASM_SOURCES)
 # is meant for it reaches it.
 .PHONY: run
 run: setup build ## run everything here, and show how to try it (PORT=8787 STANDIN_PORT=8788)
-	@go build -o build/run ./internal/localdev/run
-	@exec build/run
+	@go build -o build/localdev ./cmd/localdev
+	@exec build/localdev
 
 .PHONY: test
 test: lint unit simulation dry-run e2e ## run every check and test there is
@@ -98,8 +98,8 @@ e2e: setup build ## walk the whole contract on workerd
 .PHONY: bench
 bench: setup dry-run ## measure latchkey beside other ways to do its job (BENCH="-rounds 1 -loads steady")
 	go run github.com/syumai/workers/cmd/workers-assets-gen -mode=go -o build/bench/serve
-	GOOS=js GOARCH=wasm go build -trimpath -ldflags='-s -w' -o build/bench/serve/app.wasm ./internal/bench/serve
-	go build -o build/bench/bench ./internal/bench
+	GOOS=js GOARCH=wasm go build -trimpath -ldflags='-s -w' -o build/bench/serve/app.wasm ./cmd/bench/serve
+	go build -o build/bench/bench ./cmd/bench
 	@exec build/bench/bench $(BENCH)
 
 .PHONY: deploy

@@ -11,7 +11,7 @@ import (
 
 	"latchkey/durable"
 	"latchkey/internal/account"
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 	"latchkey/internal/problem"
 )
 

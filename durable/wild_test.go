@@ -9,7 +9,7 @@ import (
 
 	"latchkey/durable"
 	"latchkey/internal/account"
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 	"latchkey/internal/problem"
 )
 

@@ -18,7 +18,7 @@ import (
 	"latchkey/internal/account"
 	"latchkey/internal/answer"
 	"latchkey/internal/auth"
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 	"latchkey/internal/oplog"
 	"latchkey/internal/quota"
 	"latchkey/internal/seal"

@@ -11,24 +11,24 @@ import (
 
 	"latchkey/durable"
 	"latchkey/internal/account"
+	"latchkey/internal/admin"
 	"latchkey/internal/answer"
 	"latchkey/internal/auth"
-	"latchkey/internal/office"
 	"latchkey/internal/problem"
 	"latchkey/internal/users"
 )
 
 // This file is the admin API, docs/operations.md: what concerns one user goes to the
-// user's object, the rest to the office.
+// user's object, the rest to the admin service.
 
-// officeName is the name of the one object that is nobody's. No user id is so
+// adminName is the name of the one object that is nobody's. No user id is so
 // long.
-var officeName = strings.Repeat("office ", auth.MaxIDBytes/len("office ")+1)
+var adminName = strings.Repeat("admin ", auth.MaxIDBytes/len("admin ")+1)
 
-// officeRequest is what is asked of the office: one of these.
-type officeRequest struct {
-	List      *office.Query
-	Reconcile *office.Options
+// adminRequest is what is asked of the admin service: one of these.
+type adminRequest struct {
+	List      *admin.Query
+	Reconcile *admin.Options
 }
 
 const adminUsers = "/api/admin/users"
@@ -99,16 +99,16 @@ func (f *front) list(r request) (*forward, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := office.Query{Limit: int(limit), Cursor: query.Get("cursor"), Text: query.Get("q")}
-	return toOffice("list", officeRequest{List: &q}), nil
+	q := admin.Query{Limit: int(limit), Cursor: query.Get("cursor"), Text: query.Get("q")}
+	return toAdmin("list", adminRequest{List: &q}), nil
 }
 
 func (f *front) reconcile(r request) (*forward, error) {
-	var what office.Options
+	var what admin.Options
 	if err := decode(r.body, &what); err != nil {
 		return nil, err
 	}
-	return toOffice("reconcile", officeRequest{Reconcile: &what}), nil
+	return toAdmin("reconcile", adminRequest{Reconcile: &what}), nil
 }
 
 func ledger(id string) handler {
@@ -184,8 +184,8 @@ func toUser(id string, r durable.Request) *forward {
 	return &forward{object: id, op: string(r.Want), request: r}
 }
 
-func toOffice(op string, r officeRequest) *forward {
-	return &forward{object: officeName, op: op, office: &r}
+func toAdmin(op string, r adminRequest) *forward {
+	return &forward{object: adminName, op: op, admin: &r}
 }
 
 func invalid(detail string) error { return problem.New(problem.InvalidRequest, detail) }

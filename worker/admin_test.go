@@ -7,7 +7,7 @@ import (
 
 	"latchkey/durable"
 	"latchkey/internal/account"
-	"latchkey/internal/office"
+	"latchkey/internal/admin"
 	"latchkey/internal/problem"
 	"latchkey/internal/seal"
 )
@@ -26,11 +26,11 @@ func TestAdminRequestsAreForwarded(t *testing.T) {
 		method, path, query, body string
 		want                      *forward
 	}{
-		{"GET", adminUsers, "", "", toOffice("list", officeRequest{List: &office.Query{Limit: 50}})},
-		{"GET", adminUsers, "limit=2&cursor=abc&q=Ada%20L", "", toOffice("list", officeRequest{List: &office.Query{Limit: 2, Cursor: "abc", Text: "Ada L"}})},
-		{"POST", "/api/admin/reconcile", "", `{"dry_run":true}`, toOffice("reconcile", officeRequest{Reconcile: &office.Options{DryRun: true}})},
-		{"POST", "/api/admin/reconcile", "", `{"dry_run":false,"force":true}`, toOffice("reconcile", officeRequest{Reconcile: &office.Options{Force: true}})},
-		{"POST", "/api/admin/reconcile", "", `{}`, toOffice("reconcile", officeRequest{Reconcile: &office.Options{}})},
+		{"GET", adminUsers, "", "", toAdmin("list", adminRequest{List: &admin.Query{Limit: 50}})},
+		{"GET", adminUsers, "limit=2&cursor=abc&q=Ada%20L", "", toAdmin("list", adminRequest{List: &admin.Query{Limit: 2, Cursor: "abc", Text: "Ada L"}})},
+		{"POST", "/api/admin/reconcile", "", `{"dry_run":true}`, toAdmin("reconcile", adminRequest{Reconcile: &admin.Options{DryRun: true}})},
+		{"POST", "/api/admin/reconcile", "", `{"dry_run":false,"force":true}`, toAdmin("reconcile", adminRequest{Reconcile: &admin.Options{Force: true}})},
+		{"POST", "/api/admin/reconcile", "", `{}`, toAdmin("reconcile", adminRequest{Reconcile: &admin.Options{}})},
 		{"GET", adminUsers + "/u_42", "", "", toUser("u_42", durable.Request{Want: durable.Inspect})},
 		{"GET", adminUsers + "/a%2Fb%20%D0%B6", "", "", toUser("a/b ж", durable.Request{Want: durable.Inspect})},
 		{"GET", adminUsers + "/u_42/ledger", "", "", toUser("u_42", durable.Request{Want: durable.Ledger, Limit: 100})},
@@ -54,7 +54,7 @@ func TestAdminRequestsAreForwarded(t *testing.T) {
 		if !reflect.DeepEqual(onward, c.want) {
 			t.Errorf("%s %s?%s: forwarded %+v, want %+v", c.method, c.path, c.query, onward, c.want)
 		}
-		if line := l.one(t); strings.Contains(line.Path, "u_42") || line.User == officeName || line.Outcome != "forwarded" {
+		if line := l.one(t); strings.Contains(line.Path, "u_42") || line.User == adminName || line.Outcome != "forwarded" {
 			t.Errorf("logged %s", line)
 		}
 	}
@@ -78,7 +78,7 @@ func TestAdminRequestsAreRefused(t *testing.T) {
 		{"a slash at the end", "GET", user + "/", "", "", good, 404, problem.NotFound},
 		{"no id", "GET", adminUsers + "/", "", "", good, 404, problem.NotFound},
 		{"an id that is too long", "GET", adminUsers + "/" + strings.Repeat("x", 257), "", "", good, 404, problem.NotFound},
-		{"the office", "GET", adminUsers + "/" + strings.ReplaceAll(officeName, " ", "%20"), "", "", good, 404, problem.NotFound},
+		{"the admin object", "GET", adminUsers + "/" + strings.ReplaceAll(adminName, " ", "%20"), "", "", good, 404, problem.NotFound},
 		{"the id .", "GET", adminUsers + "/.", "", "", good, 404, problem.NotFound},
 		{"the id ..", "DELETE", adminUsers + "/..", "", "", good, 404, problem.NotFound},
 		{"the id . in an escape", "GET", adminUsers + "/%2E", "", "", good, 404, problem.NotFound},

@@ -40,10 +40,10 @@ type request struct {
 // forward is a request on its way to an object, or one that is to come again once
 // the issuer's keys are there.
 type forward struct {
-	object  string           // its name: the user's id, or that of the office
+	object  string           // its name: the user's id, or that of the admin service
 	op      string           // for the log
 	request durable.Request  // of a user's object
-	office  *officeRequest   // of the office
+	admin   *adminRequest    // of the admin service
 	keys    *auth.KeysWanted // nil: it goes to the object
 }
 
@@ -80,7 +80,7 @@ func (f *front) serve(r request) (answer.Answer, *forward) {
 	}
 	if onward != nil {
 		line.Op, line.Outcome = onward.op, "forwarded"
-		if onward.object != officeName {
+		if onward.object != adminName {
 			line.User = onward.object
 		}
 	} else {

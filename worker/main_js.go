@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"latchkey/durable"
+	"latchkey/internal/admin"
 	"latchkey/internal/answer"
 	"latchkey/internal/auth"
 	"latchkey/internal/edge"
-	"latchkey/internal/office"
 	"latchkey/internal/openrouter"
 	"latchkey/internal/oplog"
 	"latchkey/internal/problem"
@@ -26,7 +26,7 @@ import (
 // request of a user wait for D1 at all.
 const d1Deadline = 10 * time.Second
 
-// objectsBinding is the namespace of the users' objects, and the office.
+// objectsBinding is the namespace of the users' objects, and the admin service.
 const objectsBinding = "USERS"
 
 func main() {
@@ -62,7 +62,7 @@ func read(r edge.Request) request {
 
 // errand is what is asked of an object without a client: one of these.
 type errand struct {
-	Daily bool   `json:"daily,omitempty"` // of the office: to look for keys that nobody owns
+	Daily bool   `json:"daily,omitempty"` // of the admin service: to look for keys that nobody owns
 	Owns  string `json:"owns,omitempty"`  // of a user's object: whether it knows the key of this hash
 }
 
@@ -74,7 +74,7 @@ func (e errand) String() string {
 	return string(encoded)
 }
 
-func (f *front) scheduled() { edge.Ask(objectsBinding, officeName, errand{Daily: true}.String()) }
+func (f *front) scheduled() { edge.Ask(objectsBinding, adminName, errand{Daily: true}.String()) }
 
 func (f *front) routeFailed(c edge.Call, asked edge.Request, code, cause string) {
 	c.Respond(f.failed(read(asked), code, cause))
@@ -111,8 +111,8 @@ func (o *objects) serve(c edge.Call, e *edge.Object, asked edge.Request) {
 		reply(problem.From(err).Answer())
 	case onward == nil || onward.object != e.Name:
 		c.Done(errors.New("the request is not for this object"))
-	case onward.office != nil:
-		go o.office(e, *onward.office, reply)
+	case onward.admin != nil:
+		go o.admin(e, *onward.admin, reply)
 	default:
 		o.object(e).Ask(onward.request, reply)
 	}
@@ -125,18 +125,18 @@ func (o *objects) ask(c edge.Call, e *edge.Object, asked string) {
 	switch {
 	case err != nil || o.bad != nil:
 		c.Done(errors.New("the settings or the errand are bad"))
-	case what.Daily && e.Name == officeName:
-		go o.office(e, officeRequest{Reconcile: &office.Options{}}, c.Respond)
+	case what.Daily && e.Name == adminName:
+		go o.admin(e, adminRequest{Reconcile: &admin.Options{}}, c.Respond)
 	default:
 		o.object(e).Ask(durable.Request{Want: durable.Owns, Hash: what.Owns}, c.Respond)
 	}
 }
 
-// office runs an errand of the office.
-func (o *objects) office(e *edge.Object, what officeRequest, reply func(answer.Answer)) {
+// admin does what is asked of the admin service.
+func (o *objects) admin(e *edge.Object, what adminRequest, reply func(answer.Answer)) {
 	began := time.Now()
 	line := oplog.Line{Evt: oplog.Admin, Op: "list", Outcome: "done"}
-	desk := office.Office{
+	desk := admin.Service{
 		Keys: openrouter.Client{
 			BaseURL: o.settings.OpenRouterURL, ProvisioningKey: o.settings.ProvisioningKey, Workspace: o.settings.Workspace, Now: time.Now,
 			Transport: edge.Transport{Object: e, Deadline: o.settings.OpenRouterTimeout},
@@ -167,7 +167,7 @@ func (o *objects) office(e *edge.Object, what officeRequest, reply func(answer.A
 }
 
 // reconcile says in the line what an operator has to see, as an error too.
-func reconcile(desk office.Office, options office.Options, line *oplog.Line) (office.Report, error) {
+func reconcile(desk admin.Service, options admin.Options, line *oplog.Line) (admin.Report, error) {
 	report, err := desk.Reconcile(options)
 	line.State = report
 	if report.Cause != nil {

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"latchkey/internal/openrouter"
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 )
 
 const provisioningKey = "sk-or-v1-provisioning-not-a-real-one"

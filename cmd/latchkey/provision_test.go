@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 	"latchkey/internal/seal"
 )
 

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 )
 
 const adminToken = "fake-admin-token-of-the-e2e-tests-0123456789"

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"latchkey/durable"
-	or "latchkey/internal/openrouter/openroutertest"
+	or "latchkey/internal/openroutertest"
 )
 
 // tabs is how many of one user ask at once.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	or "latchkey/internal/openrouter/openroutertest"
+	or "latchkey/internal/openroutertest"
 )
 
 func from(origin string, header http.Header) http.Header {

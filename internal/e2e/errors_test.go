@@ -14,7 +14,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 )
 
 func TestMissingToken(t *testing.T) {

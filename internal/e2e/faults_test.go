@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	or "latchkey/internal/openrouter/openroutertest"
+	or "latchkey/internal/openroutertest"
 )
 
 // pollLog is how long a log line may take to come through wrangler.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	or "latchkey/internal/openrouter/openroutertest"
+	or "latchkey/internal/openroutertest"
 )
 
 func TestNewUserIsProvisionedWithOnePost(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	or "latchkey/internal/openrouter/openroutertest"
+	or "latchkey/internal/openroutertest"
 )
 
 // Under KEY_TTL a key is replaced before it ends, whatever is left on it. The

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	or "latchkey/internal/openrouter/openroutertest"
+	or "latchkey/internal/openroutertest"
 )
 
 // Under ROTATION_OVERLAP the new key comes first, and the old one goes on working

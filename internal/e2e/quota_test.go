@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	or "latchkey/internal/openrouter/openroutertest"
+	or "latchkey/internal/openroutertest"
 )
 
 // Under HARD_CAP and SETTLE_AFTER nothing that a user does costs more than the

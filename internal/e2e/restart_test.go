@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	or "latchkey/internal/openrouter/openroutertest"
+	or "latchkey/internal/openroutertest"
 )
 
 func TestRestartKeepsTheKey(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	or "latchkey/internal/openrouter/openroutertest"
+	or "latchkey/internal/openroutertest"
 )
 
 // altered is the right answer, but for this.

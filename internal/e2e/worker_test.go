@@ -21,7 +21,7 @@ import (
 	"time"
 
 	"latchkey/internal/localdev"
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 )
 
 // Secrets that are none.

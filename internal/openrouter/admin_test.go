@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"latchkey/internal/account"
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 )
 
 // adminOf returns an Admin that repeats a call up to three times, and what it

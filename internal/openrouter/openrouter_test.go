@@ -16,7 +16,7 @@ import (
 	"unicode/utf8"
 
 	"latchkey/internal/account"
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 	"latchkey/internal/seal"
 )
 

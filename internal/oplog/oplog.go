@@ -53,7 +53,7 @@ type Call struct {
 const (
 	Request    = "request"    // the Worker: a request, answered here or handed to the user's object
 	Key        = "key"        // the object: the answer to me or refresh
-	Admin      = "admin"      // the object or the office: what an operator asked for
+	Admin      = "admin"      // the object or the admin service: what an operator asked for
 	State      = "state"      // the object: what it holds, since an operator asked
 	Background = "background" // the object: one try of a background job
 	Issuer     = "issuer"     // the Worker or an object: a read of the issuer's keys

@@ -1,11 +1,11 @@
-// Package office does what an operator asks of all users at once: it lists them,
+// Package admin does what an operator asks of all users at once: it lists them,
 // and looks for keys at OpenRouter that nobody owns.
 //
 // What it deletes is certain to be nobody's: a key with a name of ours, older
 // than [Grace], whose hash is in no row of D1, and that neither the user of its
 // name nor any other who ever had it knows. The name alone says little:
 // OpenRouter may have changed it.
-package office
+package admin
 
 import (
 	"encoding/base64"
@@ -20,8 +20,8 @@ import (
 	"latchkey/internal/users"
 )
 
-// Office is what it works with.
-type Office struct {
+// Service is what it works with.
+type Service struct {
 	Keys  openrouter.Client
 	Table users.Table
 	// Prefix is what the names of our keys begin with.
@@ -45,7 +45,7 @@ type Page struct {
 }
 
 // List returns a page of users.
-func (o Office) List(q Query) (Page, error) {
+func (s Service) List(q Query) (Page, error) {
 	after := users.First
 	if q.Cursor != "" {
 		decoded, err := base64.RawURLEncoding.DecodeString(q.Cursor)
@@ -53,7 +53,7 @@ func (o Office) List(q Query) (Page, error) {
 			return Page{}, problem.New(problem.InvalidRequest, "The cursor is none that was given out here.")
 		}
 	}
-	listed, last, err := o.Table.List(after, q.Text, q.Limit)
+	listed, last, err := s.Table.List(after, q.Text, q.Limit)
 	if err != nil {
 		p := problem.New(problem.UpstreamUnavailable, "The database cannot be reached just now.")
 		p.RetryAfter, p.Cause = 5*time.Second, err
@@ -117,14 +117,14 @@ const (
 // Reconcile looks for keys of ours that nobody owns and, unless it is a dry run
 // or they are suspiciously many, deletes them. It may be cut off and repeated at
 // any point.
-func (o Office) Reconcile(options Options) (Report, error) {
+func (s Service) Reconcile(options Options) (Report, error) {
 	report := Report{DryRun: options.DryRun, Orphans: []openrouter.Listed{}}
-	suspects, err := o.suspects(&report)
+	suspects, err := s.suspects(&report)
 	if err != nil {
 		return Report{}, err
 	}
 	for some := range slices.Chunk(suspects, users.MaxHashes) {
-		o.confirm(some, &report)
+		s.confirm(some, &report)
 	}
 	orphans := len(report.Orphans)
 	report.Suspicious = orphans > maxUnforced && float64(orphans) > maxShare*float64(report.Ours)
@@ -132,7 +132,7 @@ func (o Office) Reconcile(options Options) (Report, error) {
 		return report, nil
 	}
 	for _, key := range report.Orphans { // only now: deleting while walking would shift the pages
-		if err := o.Keys.Delete(key.Hash); err != nil {
+		if err := s.Keys.Delete(key.Hash); err != nil {
 			report.fail(1, err)
 			continue
 		}
@@ -143,7 +143,7 @@ func (o Office) Reconcile(options Options) (Report, error) {
 
 // suspects returns the keys that are not known under the users of their names:
 // neither in those users' rows nor by their objects.
-func (o Office) suspects(report *Report) ([]candidate, error) {
+func (s Service) suspects(report *Report) ([]candidate, error) {
 	var page, suspects []candidate
 	seen := map[string]bool{} // the hashes that D1 does not have: the walk may visit a key twice
 	sift := func() error {
@@ -154,7 +154,7 @@ func (o Office) suspects(report *Report) ([]candidate, error) {
 		for i, c := range page {
 			ids[i] = c.user
 		}
-		hashes, err := o.Table.Hashes(ids)
+		hashes, err := s.Table.Hashes(ids)
 		if err != nil {
 			return err
 		}
@@ -164,16 +164,16 @@ func (o Office) suspects(report *Report) ([]candidate, error) {
 			}
 			seen[c.key.Hash] = true
 			// D1 may lag; the object is the truth.
-			if o.unknown(c.key.Hash, []string{c.user}, report) {
+			if s.unknown(c.key.Hash, []string{c.user}, report) {
 				suspects = append(suspects, c)
 			}
 		}
 		page = nil
 		return nil
 	}
-	err := o.Keys.Each(func(key openrouter.Listed) error {
+	err := s.Keys.Each(func(key openrouter.Listed) error {
 		report.Examined++
-		user, _, ours := openrouter.ParseKeyName(o.Prefix, key.Name)
+		user, _, ours := openrouter.ParseKeyName(s.Prefix, key.Name)
 		if !ours {
 			return nil
 		}
@@ -183,7 +183,7 @@ func (o Office) suspects(report *Report) ([]candidate, error) {
 			return nil
 		}
 		created, err := time.Parse(time.RFC3339, key.CreatedAt)
-		if err != nil || o.Now().Sub(created) < Grace {
+		if err != nil || s.Now().Sub(created) < Grace {
 			return nil
 		}
 		if page = append(page, candidate{user, key}); len(page) < users.MaxHashes {
@@ -199,12 +199,12 @@ func (o Office) suspects(report *Report) ([]candidate, error) {
 
 // confirm adds those suspects to the report's orphans that nobody else has
 // either: they are asked for by their hashes, whatever their names are.
-func (o Office) confirm(suspects []candidate, report *Report) {
+func (s Service) confirm(suspects []candidate, report *Report) {
 	hashes := make([]string, len(suspects))
 	for i, c := range suspects {
 		hashes[i] = c.key.Hash
 	}
-	held, err := o.Table.Held(hashes)
+	held, err := s.Table.Held(hashes)
 	if err != nil {
 		report.fail(len(suspects), err)
 		return
@@ -214,14 +214,14 @@ func (o Office) confirm(suspects []candidate, report *Report) {
 	if len(suspects) == 0 {
 		return
 	}
-	earlier, err := o.Table.Earlier(hashes)
+	earlier, err := s.Table.Earlier(hashes)
 	if err != nil {
 		report.fail(len(suspects), err)
 		return
 	}
 	for _, c := range suspects {
 		others := slices.DeleteFunc(earlier[c.key.Hash], func(user string) bool { return user == c.user })
-		if o.unknown(c.key.Hash, others, report) {
+		if s.unknown(c.key.Hash, others, report) {
 			report.Orphans = append(report.Orphans, c.key)
 		}
 	}
@@ -229,11 +229,11 @@ func (o Office) confirm(suspects []candidate, report *Report) {
 
 // unknown tells whether none of some users' objects knows a key. Where one cannot
 // be asked, the key counts as failed, and is not unknown.
-func (o Office) unknown(hash string, users []string, report *Report) bool {
+func (s Service) unknown(hash string, users []string, report *Report) bool {
 	for _, user := range users {
-		known, err := o.Knows(user, hash)
+		known, err := s.Knows(user, hash)
 		if err != nil {
-			report.fail(1, fmt.Errorf("office: ask the object of %q: %w", user, err))
+			report.fail(1, fmt.Errorf("admin: ask the object of %q: %w", user, err))
 			return false
 		}
 		if known {

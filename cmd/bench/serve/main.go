@@ -1,6 +1,6 @@
 //go:build js && wasm
 
-// Program serve is a contestant of the benchmark: latchkey's job as a usual
+// Program serve is a subject of the benchmark: latchkey's job as a usual
 // program on syumai/workers, which is booted anew for every request. The record
 // is in D1 alone, read and written by every request. Nothing is shared between
 // requests, sealed, logged, or written down before it is tried.

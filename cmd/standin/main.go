@@ -22,7 +22,7 @@ import (
 	"syscall"
 	"time"
 
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 )
 
 func main() {

@@ -20,18 +20,18 @@ func cpu(r result) float64  { return milliseconds(r.cpu) }
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // typical is the median over the rounds; not a number where there were none.
-func (b *bench) typical(load, contestant string, of measure) float64 {
+func (b *bench) typical(load, subject string, of measure) float64 {
 	var all []float64
-	for _, r := range b.results[load][contestant] {
+	for _, r := range b.results[load][subject] {
 		all = append(all, of(r))
 	}
 	return median(all)
 }
 
-// ratio compares a contestant with another by what both did in the same round,
+// ratio compares a subject with another by what both did in the same round,
 // and is the median over the rounds; not a number where there were none.
-func (b *bench) ratio(load, contestant, other string, of measure) float64 {
-	ours, theirs := b.results[load][contestant], b.results[load][other]
+func (b *bench) ratio(load, subject, other string, of measure) float64 {
+	ours, theirs := b.results[load][subject], b.results[load][other]
 	var all []float64
 	for round := range min(len(ours), len(theirs)) {
 		all = append(all, of(ours[round])/of(theirs[round]))
@@ -41,9 +41,9 @@ func (b *bench) ratio(load, contestant, other string, of measure) float64 {
 
 // firstAnswer returns the milliseconds that a fresh isolate takes to load, and to
 // its first answer, in the median.
-func (b *bench) firstAnswer(contestant string) (loading, first float64) {
+func (b *bench) firstAnswer(subject string) (loading, first float64) {
 	var blank, ready, answer []float64
-	for _, one := range b.cold[contestant] {
+	for _, one := range b.cold[subject] {
 		blank = append(blank, milliseconds(one.blank))
 		ready = append(ready, milliseconds(one.ready))
 		answer = append(answer, milliseconds(one.first))
@@ -153,7 +153,7 @@ func (b *bench) print(to io.Writer) {
 		}
 		fmt.Fprintf(w, "\n%s; connections: %d\n", l.title, l.connections)
 		fmt.Fprint(w, "\treq/s\tp50, ms\tp99, ms\tCPU, ms\tlatchkey's:\treq/s\tp99\tCPU\t\n")
-		for _, c := range b.contestants {
+		for _, c := range b.subjects {
 			if len(b.results[l.name][c.name]) == 0 {
 				continue
 			}
@@ -182,7 +182,7 @@ func (b *bench) print(to io.Writer) {
 func (b *bench) printCold(w io.Writer, l load) {
 	fmt.Fprintf(w, "\n%s\n\tloading, ms\tfirst answer, ms\ttogether\tlatchkey's:\tfirst answer\ttogether\t\n", l.title)
 	ourLoading, ourFirst := b.firstAnswer("latchkey")
-	for _, c := range b.contestants {
+	for _, c := range b.subjects {
 		loading, first := b.firstAnswer(c.name)
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t", c.title, number(loading), number(first), number(loading+first))
 		if c.name != "latchkey" {

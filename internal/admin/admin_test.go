@@ -1,4 +1,4 @@
-package office
+package admin
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 
 	"latchkey/internal/account"
 	"latchkey/internal/openrouter"
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 	"latchkey/internal/problem"
 	"latchkey/internal/seal"
 	"latchkey/internal/users"
@@ -66,15 +66,15 @@ func (d table) Batch(statements []users.Statement) ([]json.RawMessage, error) {
 	return []json.RawMessage{encoded}, err
 }
 
-// newOffice returns an office before an account with a key for each name, made
+// newService returns a service before an account with a key for each name, made
 // two hours ago, and the hashes of those keys.
-func newOffice(t *testing.T, names []string) (Office, *openroutertest.Server, map[string]string) {
+func newService(t *testing.T, names []string) (Service, *openroutertest.Server, map[string]string) {
 	t.Helper()
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	clock := now.Add(-2 * time.Hour)
 	provisioning := seal.NewSecret("not-a-real-provisioning-key")
 	server := openroutertest.New(openroutertest.Options{ProvisioningKey: provisioning.Reveal(), Now: func() time.Time { return clock }})
-	o := Office{
+	o := Service{
 		Prefix: "latchkey", Table: users.Table{DB: table{}},
 		Keys:  openrouter.Client{BaseURL: "http://openrouter.test/api/v1", ProvisioningKey: provisioning, Transport: server, Now: func() time.Time { return now }},
 		Knows: func(string, string) (bool, error) { return false, nil },
@@ -99,7 +99,7 @@ func TestReconcileDeletesWhatNobodyKnows(t *testing.T) {
 	}
 	names = append(names, "somebody else's", "latchkey:inflight:"+op, "latchkey:unasked:"+op, "latchkey:orphan:"+op, "latchkey:owned7:"+strings.Repeat("0", 32))
 	for _, dryRun := range []bool{true, false} {
-		o, server, hashes := newOffice(t, names)
+		o, server, hashes := newService(t, names)
 		d1 := table{hashes: map[string]string{}}
 		for i := range 250 {
 			user := fmt.Sprintf("owned%d", i)
@@ -138,14 +138,14 @@ func TestReconcileDeletesWhatNobodyKnows(t *testing.T) {
 func TestReconcileDeletesNothingOnHalfAnAnswer(t *testing.T) {
 	names := []string{"latchkey:a:" + op, "latchkey:b:" + op}
 	t.Run("D1 is away", func(t *testing.T) {
-		o, server, _ := newOffice(t, names)
+		o, server, _ := newService(t, names)
 		o.Table = users.Table{DB: table{errs: map[string]error{"rows": errors.New("away")}}}
 		if report, err := o.Reconcile(Options{}); err == nil || len(server.Live()) != 2 {
 			t.Errorf("%+v, %v; %d keys live", report, err, len(server.Live()))
 		}
 	})
 	t.Run("the list ends early", func(t *testing.T) {
-		o, server, _ := newOffice(t, names)
+		o, server, _ := newService(t, names)
 		o.Table = users.Table{DB: table{}}
 		server.Fail(openroutertest.OpList, openroutertest.Fault{Kind: openroutertest.KindCut, Applied: true}, 1)
 		if report, err := o.Reconcile(Options{}); err == nil || len(server.Live()) != 2 {
@@ -156,7 +156,7 @@ func TestReconcileDeletesNothingOnHalfAnAnswer(t *testing.T) {
 
 func TestACursorThatIsNoneIsRefused(t *testing.T) {
 	for _, cursor := range []string{"nonsense", "e30x", "!!"} {
-		_, err := Office{Table: users.Table{DB: table{}}}.List(Query{Limit: 10, Cursor: cursor})
+		_, err := Service{Table: users.Table{DB: table{}}}.List(Query{Limit: 10, Cursor: cursor})
 		if err == nil || problem.From(err).Code != problem.InvalidRequest {
 			t.Errorf("%q: %v", cursor, err)
 		}
@@ -177,7 +177,7 @@ func TestSuspiciouslyManyAreLeftAloneUnlessForced(t *testing.T) {
 			names = append(names, fmt.Sprintf("latchkey:owned%d:%s", i, op))
 		}
 		for _, options := range []Options{{}, {DryRun: true}, {Force: true}, {DryRun: true, Force: true}} {
-			o, server, hashes := newOffice(t, names)
+			o, server, hashes := newService(t, names)
 			d1 := table{hashes: map[string]string{}}
 			for i := range c.owned {
 				user := fmt.Sprintf("owned%d", i)
@@ -225,7 +225,7 @@ func TestAKeyIsItsUsersWhateverItsNameIs(t *testing.T) {
 		{name: "the ledger cannot be asked", d1: table{errs: map[string]error{"earlier": away}}, failed: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o, server, made := newOffice(t, []string{changed})
+			o, server, made := newService(t, []string{changed})
 			hash := made[changed]
 			for user, held := range c.d1.hashes {
 				if held == "hash" {
@@ -262,7 +262,7 @@ func TestManyChangedNamesAreAskedForInPortions(t *testing.T) {
 	for i := range 350 {
 		names = append(names, fmt.Sprintf("latchkey:changed%d:%s", i, op))
 	}
-	o, server, hashes := newOffice(t, names)
+	o, server, hashes := newService(t, names)
 	for i, name := range names {
 		if i%70 != 0 {
 			d1.hashes[fmt.Sprint("user", i)] = hashes[name]
@@ -293,7 +293,7 @@ func (w wild) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestWhatIsNoHashIsNeverDeleted(t *testing.T) {
 	hex := strings.Repeat("0f", 32)
 	hashes := wild{"", "../credits", hex[1:], hex + "0", strings.ToUpper(hex), strings.Repeat("g", 64), hex[:63] + "/", hex[:30] + "🔑" + hex[:30], "sk-or-v1-" + hex}
-	o, _, _ := newOffice(t, nil)
+	o, _, _ := newService(t, nil)
 	o.Keys.Transport = hashes
 	o.Knows = func(user, hash string) (bool, error) {
 		t.Errorf("%s is asked for %q", user, hash)
@@ -311,7 +311,7 @@ func TestWhatIsNoHashIsNeverDeleted(t *testing.T) {
 }
 
 func TestAKeyThatCannotBeDeletedCountsAsFailed(t *testing.T) {
-	o, server, _ := newOffice(t, []string{"latchkey:a:" + op, "latchkey:b:" + op})
+	o, server, _ := newService(t, []string{"latchkey:a:" + op, "latchkey:b:" + op})
 	server.Fail(openroutertest.OpDelete, openroutertest.Fault{Kind: openroutertest.KindStatus, Status: 500}, 1)
 	report, err := o.Reconcile(Options{})
 	if err != nil || report.Deleted != 1 || report.Failed != 1 || report.Cause == nil || len(server.Live()) != 1 {
@@ -321,7 +321,7 @@ func TestAKeyThatCannotBeDeletedCountsAsFailed(t *testing.T) {
 
 // Two deployments with one account have two prefixes.
 func TestKeysOfAnotherPrefixAreNobodysBusiness(t *testing.T) {
-	o, server, _ := newOffice(t, []string{"latchkey:u:" + op, "other:u:" + op, "latchkey-2:u:" + op})
+	o, server, _ := newService(t, []string{"latchkey:u:" + op, "other:u:" + op, "latchkey-2:u:" + op})
 	o.Prefix = "other"
 	report, err := o.Reconcile(Options{Force: true})
 	if err != nil || report.Examined != 3 || report.Ours != 1 || report.Deleted != 1 || len(server.Live()) != 2 {

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// contestant is one way to do the job.
-type contestant struct {
+// subject is one way to do the job.
+type subject struct {
 	name    string // for -only
 	title   string
 	entry   string        // file of the entry module, relative to the repository
@@ -44,9 +44,9 @@ const (
 	encryptionKey   = "YmVuY2hiZW5jaGJlbmNoYmVuY2hiZW5jaGJlbmNoYmU="
 )
 
-// start runs the contestant on the state that it left, if any. Where blank, all
-// is as it would be, but nothing of the contestant is loaded.
-func (c *contestant) start(ctx context.Context, root string, blank bool) error {
+// start runs the subject on the state that it left, if any. Where blank, all
+// is as it would be, but nothing of the subject is loaded.
+func (c *subject) start(ctx context.Context, root string, blank bool) error {
 	migrations := []string{}
 	if _, err := os.Stat(c.state); err != nil { // it never ran
 		if migrations, err = readStatements(filepath.Join(root, "migrations")); err != nil {
@@ -67,7 +67,7 @@ func (c *contestant) start(ctx context.Context, root string, blank bool) error {
 	if err != nil {
 		return err
 	}
-	c.process = exec.CommandContext(ctx, filepath.Join(root, "node_modules/.bin/node"), filepath.Join(root, "internal/bench/workerd.mjs"), string(encoded))
+	c.process = exec.CommandContext(ctx, filepath.Join(root, "node_modules/.bin/node"), filepath.Join(root, "cmd/bench/workerd.mjs"), string(encoded))
 	c.process.Stderr = os.Stderr
 	c.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.process.Cancel = func() error { return c.input.Close() } // it stops workerd, and then ends
@@ -97,7 +97,7 @@ func (c *contestant) start(ctx context.Context, root string, blank bool) error {
 	return nil
 }
 
-func (c *contestant) readLine(into any) error {
+func (c *subject) readLine(into any) error {
 	line, err := c.output.ReadBytes('\n')
 	if err != nil {
 		return err
@@ -106,7 +106,7 @@ func (c *contestant) readLine(into any) error {
 }
 
 // stop ends the process and workerd, where they run.
-func (c *contestant) stop() {
+func (c *subject) stop() {
 	if c.process == nil || c.process.Process == nil || c.process.ProcessState != nil {
 		return
 	}
@@ -116,7 +116,7 @@ func (c *contestant) stop() {
 }
 
 // log is the file that it logs to.
-func (c *contestant) log() string { return c.state + ".log" }
+func (c *subject) log() string { return c.state + ".log" }
 
 // told is what latchkey's log tells; that of the others is empty.
 type told struct {
@@ -126,7 +126,7 @@ type told struct {
 }
 
 // read returns what the log tells so far.
-func (c *contestant) read() (t told, err error) {
+func (c *subject) read() (t told, err error) {
 	log, err := os.Open(c.log())
 	if err != nil {
 		return t, err
@@ -165,7 +165,7 @@ func (c *contestant) read() (t told, err error) {
 
 // cpu returns the processor time that workerd has used, or 0 where there is no
 // /proc to tell.
-func (c *contestant) cpu() time.Duration {
+func (c *subject) cpu() time.Duration {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(c.workerd) + "/stat")
 	if err != nil {
 		return 0
@@ -183,7 +183,7 @@ const tick = time.Second / 100
 // rest waits until workerd is done with what it goes on with after its answers,
 // which it may begin as much later: this disturbs nobody else's turn then, and
 // counts as processor time of its own.
-func (c *contestant) rest(ctx context.Context, later time.Duration) {
+func (c *subject) rest(ctx context.Context, later time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(later):

@@ -40,12 +40,12 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	rounds := flag.Int("rounds", 3, "how often every load is put on every contestant")
+	rounds := flag.Int("rounds", 3, "how often every load is put on every subject")
 	span := flag.Duration("span", 3*time.Second, "for how long, each time")
 	once := flag.Int("once", 10_000, "users who come once")
-	only := flag.String("only", "", "contestants, comma-separated; empty: all")
+	only := flag.String("only", "", "subjects, comma-separated; empty: all")
 	which := flag.String("loads", "", `loads, comma-separated; empty: all but "flat" ("touched" wants "first" before it)`)
-	inspector := flag.Int("inspector", 0, "port of the first contestant's inspector, for a profiler")
+	inspector := flag.Int("inspector", 0, "port of the first subject's inspector, for a profiler")
 	flag.Parse()
 	root, err := localdev.Root()
 	if err != nil {
@@ -56,7 +56,7 @@ func run(ctx context.Context) error {
 		root: root, rounds: *rounds, span: *span, regulars: newUsers("regular", 300),
 		results: map[string]map[string][]result{}, cold: map[string][]coldStart{},
 	}
-	if b.contestants, err = named(*only, contestants(), func(c *contestant) string { return c.name }); err != nil {
+	if b.subjects, err = named(*only, subjects(), func(c *subject) string { return c.name }); err != nil {
 		return err
 	}
 	offered := loads(b.regulars, newUsers("newcomer", *once))
@@ -66,7 +66,7 @@ func run(ctx context.Context) error {
 	if b.loads, err = named(*which, offered, func(l load) string { return l.name }); err != nil {
 		return err
 	}
-	b.contestants[0].inspector = *inspector
+	b.subjects[0].inspector = *inspector
 
 	all := *only == "" && *which == ""
 	readme := filepath.Join(root, "README.md")
@@ -118,11 +118,11 @@ func named[T any](list string, all []T, name func(T) string) ([]T, error) {
 	return found, nil
 }
 
-func contestants() []*contestant {
-	return []*contestant{
+func subjects() []*subject {
+	return []*subject{
 		{name: "latchkey", title: "latchkey", entry: "build/deploy/worker.js", flags: []string{"no_nodejs_compat", "no_nodejs_compat_v2"}, later: 6 * time.Second, portion: 1},
-		{name: "plain", title: "plain JavaScript", entry: "internal/bench/plain/worker.mjs", portion: 1},
-		{name: "floor", title: "floor", entry: "internal/bench/floor/worker.mjs", portion: 1, noJob: true},
+		{name: "plain", title: "plain JavaScript", entry: "cmd/bench/plain/worker.mjs", portion: 1},
+		{name: "floor", title: "floor", entry: "cmd/bench/floor/worker.mjs", portion: 1, noJob: true},
 		{name: "serve", title: "workers.Serve", entry: "build/bench/serve/worker.mjs", portion: 20},
 	}
 }

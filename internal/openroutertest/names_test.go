@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"testing"
 
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 )
 
 func TestNamesAreStoredInTheFormSet(t *testing.T) {

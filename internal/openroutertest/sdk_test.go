@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 )
 
 // OpenRouter's own SDK checks every answer against the published schema, so

@@ -22,7 +22,7 @@ import (
 	"time"
 
 	"latchkey/internal/localdev"
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 )
 
 func main() {

@@ -23,10 +23,10 @@ const (
 	barDistance = 0.28 // of one load's bars, where that of the loads is 1
 )
 
-// series are the contestants that have bars.
+// series are the subjects that have bars.
 var series = []struct {
-	contestant, title string
-	color             color.Color
+	subject, title string
+	color          color.Color
 }{
 	{"latchkey", "latchkey", color.RGBA{0x1f, 0x6f, 0xb4, 0xff}},
 	{"floor", "floor", color.RGBA{0xa0, 0xab, 0xb5, 0xff}},
@@ -78,7 +78,7 @@ func (b *bench) drawChart(canvas draw.Canvas) error {
 			if i == 0 {
 				labels = append(labels, l.label)
 			}
-			ratio := b.ratio(l.name, s.contestant, "plain", rate)
+			ratio := b.ratio(l.name, s.subject, "plain", rate)
 			if math.IsNaN(ratio) { // the load is not put on this one
 				heights = append(heights, 0)
 				continue

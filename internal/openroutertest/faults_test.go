@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 )
 
 func TestFaultsShowToTheClientWhetherAppliedOrNot(t *testing.T) {

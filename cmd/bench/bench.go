@@ -15,31 +15,31 @@ import (
 // bench is one run.
 type bench struct {
 	root        string // of the repository
-	contestants []*contestant
+	subjects    []*subject
 	loads       []load
 	rounds      int
 	span        time.Duration
 	regulars    []user                         // who have asked before anything is measured
-	results     map[string]map[string][]result // by load and contestant, one for each round
-	cold        map[string][]coldStart         // by contestant
+	results     map[string]map[string][]result // by load and subject, one for each round
+	cold        map[string][]coldStart         // by subject
 	early, late told                           // latchkey's log, after the first keys and at the end of the usual loads
 }
 
-// warmers is how many of the regulars warm a contestant up after a restart. The
+// warmers is how many of the regulars warm a subject up after a restart. The
 // objects of the others stay fresh.
 const warmers = 100
 
 // coldRounds is how often a fresh isolate is measured.
 const coldRounds = 7
 
-// measure starts the contestants, puts the loads on them, and stops them.
+// measure starts the subjects, puts the loads on them, and stops them.
 func (b *bench) measure(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "latchkey-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	for _, c := range b.contestants {
+	for _, c := range b.subjects {
 		c.state = filepath.Join(dir, c.name)
 		if c.upstream, err = newUpstream(); err != nil {
 			return err
@@ -96,7 +96,7 @@ func (b *bench) measure(ctx context.Context) error {
 // latchkeysLog returns what latchkey's log tells so far; nothing where latchkey
 // does not take part.
 func (b *bench) latchkeysLog() (told, error) {
-	for _, c := range b.contestants {
+	for _, c := range b.subjects {
 		if c.name != "latchkey" {
 			continue
 		}
@@ -110,7 +110,7 @@ func (b *bench) latchkeysLog() (told, error) {
 }
 
 func (b *bench) startAll(ctx context.Context) error {
-	for _, c := range b.contestants {
+	for _, c := range b.subjects {
 		if err := c.start(ctx, b.root, false); err != nil {
 			return err
 		}
@@ -119,7 +119,7 @@ func (b *bench) startAll(ctx context.Context) error {
 }
 
 func (b *bench) stopAll() {
-	for _, c := range b.contestants {
+	for _, c := range b.subjects {
 		c.stop()
 	}
 }
@@ -134,7 +134,7 @@ func (b *bench) introduce(ctx context.Context) error {
 	}
 	slices.SortFunc(known, func(a, b user) int { return strings.Compare(a.id, b.id) })
 	known = slices.Compact(known)
-	for _, c := range b.contestants {
+	for _, c := range b.subjects {
 		progress("first keys for %d users of %s", len(known), c.title)
 		l := load{title: "getting ready", connections: 32, outcomes: []string{"provisioned"}}
 		if _, err := l.run(ctx, c, known, 0); err != nil {
@@ -146,7 +146,7 @@ func (b *bench) introduce(ctx context.Context) error {
 
 // warmUp lets the runtime compile what is used most.
 func (b *bench) warmUp(ctx context.Context) error {
-	for _, c := range b.contestants {
+	for _, c := range b.subjects {
 		progress("warming up %s", c.title)
 		l := load{title: "warming up", connections: 32, outcomes: []string{"kept"}}
 		if _, err := l.run(ctx, c, b.regulars[:warmers], b.span); err != nil {
@@ -156,12 +156,12 @@ func (b *bench) warmUp(ctx context.Context) error {
 	return nil
 }
 
-// turns are the contestants on which a load is put, in the order of a round:
+// turns are the subjects on which a load is put, in the order of a round:
 // nobody always comes first.
-func (b *bench) turns(l load, round int) iter.Seq[*contestant] {
-	return func(yield func(*contestant) bool) {
-		for i := range b.contestants {
-			c := b.contestants[(i+round)%len(b.contestants)]
+func (b *bench) turns(l load, round int) iter.Seq[*subject] {
+	return func(yield func(*subject) bool) {
+		for i := range b.subjects {
+			c := b.subjects[(i+round)%len(b.subjects)]
 			if l.without != c.name && !yield(c) {
 				return
 			}
@@ -169,7 +169,7 @@ func (b *bench) turns(l load, round int) iter.Seq[*contestant] {
 	}
 }
 
-// interleave puts the loads of a phase on the contestants in turns: what slows
+// interleave puts the loads of a phase on the subjects in turns: what slows
 // the machine down for a while slows them all.
 func (b *bench) interleave(ctx context.Context, phase phase) error {
 	for round := range b.rounds {
@@ -206,7 +206,7 @@ func (b *bench) interleave(ctx context.Context, phase phase) error {
 // coldStart is how one fresh isolate came to its first answer.
 type coldStart struct {
 	blank time.Duration // processor time that workerd took to be ready with nothing loaded; 0 where it is not known
-	ready time.Duration // and with the contestant loaded
+	ready time.Duration // and with the subject loaded
 	first time.Duration // from sending the first request to having its answer
 }
 

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 )
 
 func TestManagementCallsDemandTheProvisioningKey(t *testing.T) {

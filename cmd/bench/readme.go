@@ -50,7 +50,7 @@ func (b *bench) markdown() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprintf(&m, "\nMeasured on %s: medians of %d rounds, %s for each load and contestant.\n", machine, b.rounds, b.span)
+	fmt.Fprintf(&m, "\nMeasured on %s: medians of %d rounds, %s for each load and subject.\n", machine, b.rounds, b.span)
 	return m.String(), nil
 }
 

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 )
 
 func TestRemainingIsLimitLessUsage(t *testing.T) {

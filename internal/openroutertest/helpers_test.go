@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 )
 
 const provisioningKey = "sk-or-v1-provisioning"

@@ -8,10 +8,10 @@ import (
 	"strings"
 	"sync"
 
-	"latchkey/internal/openrouter/openroutertest"
+	"latchkey/internal/openroutertest"
 )
 
-// upstream is a contestant's own stand-in for OpenRouter. It counts.
+// upstream is a subject's own stand-in for OpenRouter. It counts.
 type upstream struct {
 	url       string
 	floorHash string // of the key that the floor reads for whoever asks
@@ -93,7 +93,7 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			u.reading[hash]--
 		}()
 		if spend > 0 && hash != u.floorHash { // charges of one key alone would pile up
-			_ = u.keys.SpendByHash(hash, spend) // a key that is gone, or spent, is for the contestant to find out
+			_ = u.keys.SpendByHash(hash, spend) // a key that is gone, or spent, is for the subject to find out
 		}
 	}
 	u.keys.ServeHTTP(w, r)

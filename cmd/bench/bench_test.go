@@ -49,16 +49,16 @@ func TestFirstAnswer(t *testing.T) {
 		"plain":    {{blank: 250e6, ready: 249e6, first: 10e6}},
 		"no /proc": {{blank: 0, ready: 0, first: 10e6}},
 	}}
-	for contestant, want := range map[string][2]float64{"latchkey": {40, 50}, "plain": {0, 10}, "no /proc": {math.NaN(), 10}, "nobody": {math.NaN(), math.NaN()}} {
-		loading, first := b.firstAnswer(contestant)
+	for subject, want := range map[string][2]float64{"latchkey": {40, 50}, "plain": {0, 10}, "no /proc": {math.NaN(), 10}, "nobody": {math.NaN(), math.NaN()}} {
+		loading, first := b.firstAnswer(subject)
 		if fmt.Sprint(loading, first) != fmt.Sprint(want[0], want[1]) {
-			t.Errorf("%s loads for %v ms and answers after %v, want %v", contestant, loading, first, want)
+			t.Errorf("%s loads for %v ms and answers after %v, want %v", subject, loading, first, want)
 		}
 	}
 }
 
 func TestTheLogTellsOfKeptKeysAndMemory(t *testing.T) {
-	c := &contestant{state: filepath.Join(t.TempDir(), "some")}
+	c := &subject{state: filepath.Join(t.TempDir(), "some")}
 	log := `{"level":"warn","message":"workerd's own"}
 {"level":"log","message":"{\"evt\":\"memory\",\"bytes\":1000}"}
 {"level":"log","message":"{\"evt\":\"key\",\"outcome\":\"kept\",\"calls\":[{\"method\":\"GET\"},{\"method\":\"D1\"}]}"}
@@ -121,7 +121,7 @@ func TestCompatibilityIsThatOfWrangler(t *testing.T) {
 	if date == nil || !strings.Contains(string(driver), "compatibilityDate: "+string(date[1])) {
 		t.Errorf("workerd.mjs has another date than %q", date)
 	}
-	flags := `["` + strings.Join(contestants()[0].flags, `", "`) + `"]`
+	flags := `["` + strings.Join(subjects()[0].flags, `", "`) + `"]`
 	if !strings.Contains(string(config), "\ncompatibility_flags = "+flags+"\n") {
 		t.Errorf("wrangler.toml has other flags than %s", flags)
 	}

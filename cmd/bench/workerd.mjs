@@ -1,4 +1,4 @@
-// Runs one contestant on workerd, without wrangler: its requests come in by a
+// Runs one subject on workerd, without wrangler: its requests come in by a
 // socket of workerd's own. The argument is a JSON object:
 //
 //   entry      file of the entry module; what it imports is found from there
@@ -8,7 +8,7 @@
 //   log        file that workerd's log is added to
 //   migrations SQL statements to run on D1 first
 //   inspector  port of the inspector; absent: none
-//   blank      load nothing of the contestant, but carry its files along as data
+//   blank      load nothing of the subject, but carry its files along as data
 //
 // A line is printed once it answers, {"url"}: where. It ends when its standard
 // input does.

@@ -35,7 +35,7 @@ func newUsers(prefix string, count int) []user {
 	return users
 }
 
-// phase is when a load is put on the contestants.
+// phase is when a load is put on the subjects.
 type phase int
 
 const (
@@ -44,7 +44,7 @@ const (
 	restarted       // all have been started again, on the state that they left
 )
 
-// load is what is asked of the contestants.
+// load is what is asked of the subjects.
 type load struct {
 	name        string // for -loads
 	title       string
@@ -57,7 +57,7 @@ type load struct {
 	long        int      // the span is so many times as long; 0: as it is
 	spend       float64  // credits, charged to a key whenever it is read
 	outcomes    []string // any of which an answer has to have
-	without     string   // name of a contestant that it is not put on
+	without     string   // name of a subject that it is not put on
 	extra       bool     // only where -loads names it
 }
 
@@ -76,9 +76,9 @@ func part(users []user, round, rounds int) []user {
 	return users[len(users)*round/rounds : len(users)*(round+1)/rounds]
 }
 
-// run puts a load on a contestant: on these users, for a span, or where that is
+// run puts a load on a subject: on these users, for a span, or where that is
 // 0 until each of them has asked once. A wrong answer ends it.
-func (l load) run(ctx context.Context, c *contestant, users []user, span time.Duration) (result, error) {
+func (l load) run(ctx context.Context, c *subject, users []user, span time.Duration) (result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	transport := &http.Transport{MaxIdleConnsPerHost: l.connections, DisableCompression: true}
@@ -137,7 +137,7 @@ func (l load) run(ctx context.Context, c *contestant, users []user, span time.Du
 }
 
 // ask sends one request and checks its answer.
-func (l load) ask(ctx context.Context, client *http.Client, c *contestant, u user) error {
+func (l load) ask(ctx context.Context, client *http.Client, c *subject, u user) error {
 	request, err := http.NewRequestWithContext(ctx, "GET", c.url+"/api/users/me", nil)
 	if err != nil {
 		return err
