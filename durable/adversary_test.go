@@ -21,7 +21,7 @@ type adversary struct {
 }
 
 // want asks for a key.
-func (a *adversary) want(w durable.Want) *reply {
+func (a *adversary) want(w durable.Action) *reply {
 	got := a.ask(ada, w)
 	a.finish()
 	if got.Status == 200 && (len(a.keys) == 0 || a.keys[len(a.keys)-1] != got.Key) {

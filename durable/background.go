@@ -33,7 +33,7 @@ func (o *Object) Alarm(done func(error)) {
 	o.state = &fired
 	o.paused = append(o.paused, done)
 	if p := fired.Pending; p != nil && !p.Due.After(o.Now()) && len(o.queue) == 0 {
-		o.enqueue(Request{Want: repair})
+		o.enqueue(Request{Action: repair})
 	}
 	o.mu.Unlock()
 	o.tend()
@@ -72,7 +72,7 @@ func (o *Object) next() (job, bool) {
 	if o.state == nil {
 		return job{}, false
 	}
-	if len(o.queue) > 0 && o.queue[0].Want == Erase {
+	if len(o.queue) > 0 && o.queue[0].Action == Erase {
 		return job{}, false // it does all of it itself
 	}
 	now := o.Now()

@@ -157,7 +157,7 @@ func (t turn) accept(made NewKey) change {
 		case st.Record.Hash != "":
 			st.settle(true, now, now.Add(t.Settings.RotationOverlap))
 		}
-		if t.Want == Refresh { // any of the keys before may be the one that leaked
+		if t.Action == Refresh { // any of the keys before may be the one that leaked
 			st.endOverlaps(now)
 		}
 		t.rename(st)

@@ -51,13 +51,13 @@ func (t turn) do() (answer.Answer, Outcome, error) {
 	if err != nil {
 		return answer.Answer{}, "", err
 	}
-	if t.Want.reads() {
+	if t.Action.reads() {
 		return t.look()
 	}
 	if err := t.giveUpCreation(); err != nil {
 		return answer.Answer{}, "", err
 	}
-	switch t.Want {
+	switch t.Action {
 	case repair:
 		return answer.Answer{}, done, t.finishPending()
 	case Adjust:
@@ -94,7 +94,7 @@ func (t turn) ensure() (Outcome, error) {
 		return t.renew()
 	case st.Pending != nil || record.Hash == "":
 		return t.replace()
-	case t.Want == Me && t.readLately(st):
+	case t.Action == Me && t.readLately(st):
 		return Kept, t.update(t.rename)
 	}
 	return t.read()
@@ -119,7 +119,7 @@ func (t turn) giveUpCreation() error {
 // read or replaced: to a user who asked for a key, and not for another one.
 func (t turn) usable(st *State) bool {
 	record := st.user()
-	return t.Want == Me && record != nil && record.Hash != "" && !st.Disabled && !t.expired(st) && !t.holdsTooMuch(st)
+	return t.Action == Me && record != nil && record.Hash != "" && !st.Disabled && !t.expired(st) && !t.holdsTooMuch(st)
 }
 
 // holdsTooMuch tells whether the record's key holds more than there is for it:
@@ -199,7 +199,7 @@ func (t turn) read() (Outcome, error) {
 		if next = t.decide(st, key, spent, final); next == deleteFirst {
 			st.Pending = &Pending{Delete: key.Hash, Final: final, Since: t.Now(), Due: t.soon()}
 		}
-		if t.Want == Refresh { // any of the keys before may be the one that leaked
+		if t.Action == Refresh { // any of the keys before may be the one that leaked
 			st.endOverlaps(t.Now())
 		}
 		return entry
@@ -240,7 +240,7 @@ const (
 // taken over. spent: the quota was spent before it. final: see there.
 func (t turn) decide(st *State, key openrouter.Key, spent, final bool) step {
 	policy, left, available := t.Settings.Policy, st.Record.UsageLimit, st.available()
-	me := t.Want == Me
+	me := t.Action == Me
 	switch {
 	case key.Disabled && !st.Ending:
 		return refuseDisabled

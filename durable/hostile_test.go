@@ -33,10 +33,10 @@ func hostile(t *testing.T, f func(t *testing.T, w *world)) {
 	})
 }
 
-func (w *world) one(want durable.Want) *reply { got := w.ask(ada, want); w.finish(); return got }
+func (w *world) one(want durable.Action) *reply { got := w.ask(ada, want); w.finish(); return got }
 
 func (w *world) patch(a durable.Adjustment) *reply {
-	got := w.request(ada, durable.Request{Want: durable.Adjust, Adjustment: a})
+	got := w.request(ada, durable.Request{Action: durable.Adjust, Adjustment: a})
 	w.finish()
 	return got
 }
@@ -690,7 +690,7 @@ func TestErasingEndsAllKeysOfAUser(t *testing.T) {
 		w.spend(ada, 0.6)
 		w.ask(ada, durable.Me)
 		w.finish()
-		got := w.request(ada, durable.Request{Want: durable.Erase})
+		got := w.request(ada, durable.Request{Action: durable.Erase})
 		for got.Status == 0 && len(w.waiting) > 0 {
 			w.step(0)
 		}

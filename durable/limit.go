@@ -37,9 +37,9 @@ func (b *bucket) take(cost, perMinute int, now time.Time) (wait time.Duration) {
 
 // limit counts a request of the user against RATE_LIMIT, and returns the problem
 // where that is passed; nil where it is not. The lock is held.
-func (o *Object) limit(want Want) *problem.Problem {
+func (o *Object) limit(action Action) *problem.Problem {
 	perMinute, cost := o.Settings.RateLimit, 1
-	if want == Refresh {
+	if action == Refresh {
 		cost = refreshCost
 	}
 	if perMinute == 0 {

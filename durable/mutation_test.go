@@ -25,7 +25,7 @@ var mutants = []struct {
 }{
 	{"the queue removed", []edit{{"object.go", "o.enqueue(r, reply)",
 		"go func() { result, _ := o.fly(&flight{Request: r}); reply(result); o.tend() }()"}}},
-	{"answers not shared", []edit{{"object.go", "if f.Want == r.Want && r.Want.Shared() {", "if false {"}}},
+	{"answers not shared", []edit{{"object.go", "if f.Action == r.Action && r.Action.Shared() {", "if false {"}}},
 	{"DELETE sent before it is written down", []edit{
 		{"flow.go", "	// The charge is final with this write.", "	if ahead := before.clone(); t.decide(ahead, key, false, true) == deleteFirst || key.Left <= t.Settings.Policy.RotateBelow {\n		if err := t.keys.Delete(key.Hash); err != nil {\n			return \"\", err\n		}\n	}\n	// The charge is final with this write."},
 		{"flow.go", "if failed := end(pending.Delete); failed != nil {", "if failed := error(nil); end != nil && failed != nil {"}}},

@@ -89,31 +89,31 @@ func New(user string, r Runtime) *Object {
 	return &Object{Runtime: r, user: user, share: float64(hash.Sum32()%1024) / 1024}
 }
 
-// Want is what a request asks for.
-type Want string
+// Action is what a request asks for.
+type Action string
 
 // What can be asked for: by the user, by an operator, and by the object itself.
 const (
-	Me      Want = "me"      // a working key
-	Refresh Want = "refresh" // a new key
-	Inspect Want = "inspect" // what the object holds
-	Ledger  Want = "ledger"  // a page of its ledger
-	Owns    Want = "owns"    // whether a key is known here
-	Adjust  Want = "adjust"  // limits, suspension
-	Erase   Want = "erase"   // everything but the ledger
-	Sync    Want = "sync"    // row and ledger written to D1 anew, which has lost them
-	repair  Want = "repair"  // the end of a call that was cut off
+	Me      Action = "me"      // a working key
+	Refresh Action = "refresh" // a new key
+	Inspect Action = "inspect" // what the object holds
+	Ledger  Action = "ledger"  // a page of its ledger
+	Owns    Action = "owns"    // whether a key is known here
+	Adjust  Action = "adjust"  // limits, suspension
+	Erase   Action = "erase"   // everything but the ledger
+	Sync    Action = "sync"    // row and ledger written to D1 anew, which has lost them
+	repair  Action = "repair"  // the end of a call that was cut off
 )
 
-// reads tells whether a want changes nothing, and need not wait for what does.
-func (w Want) reads() bool { return w == Inspect || w == Ledger || w == Owns }
+// reads tells whether an action changes nothing, and need not wait for what does.
+func (a Action) reads() bool { return a == Inspect || a == Ledger || a == Owns }
 
 // Shared tells whether one answer does for all who want it at once.
-func (w Want) Shared() bool { return w == Me || w == Refresh || w == repair }
+func (a Action) Shared() bool { return a == Me || a == Refresh || a == repair }
 
-// Request is what is asked of an object. What a want has no use for is empty.
+// Request is what is asked of an object. What an action has no use for is empty.
 type Request struct {
-	Want       Want
+	Action     Action
 	Who        auth.Identity // me, refresh
 	Adjustment Adjustment    // adjust
 	Hash       string        // owns
@@ -136,17 +136,17 @@ const MaxWaiting = 512
 // the user joins one that wants the same and has no answer yet.
 func (o *Object) Ask(r Request, reply func(answer.Answer)) {
 	o.mu.Lock()
-	if r.Want.reads() {
+	if r.Action.reads() {
 		o.looking++
 		o.mu.Unlock()
 		go o.look(r, reply)
 		return
 	}
-	if p := o.keepOut(r.Want); p != nil {
+	if p := o.keepOut(r.Action); p != nil {
 		waiting := o.waiting
 		o.mu.Unlock()
 		a := p.Answer()
-		o.Log(oplog.Line{Evt: r.event(), User: o.user, Op: string(r.Want), Outcome: p.Code, Status: a.Status, Waiting: waiting})
+		o.Log(oplog.Line{Evt: r.event(), User: o.user, Op: string(r.Action), Outcome: p.Code, Status: a.Status, Waiting: waiting})
 		reply(a)
 		return
 	}
@@ -157,16 +157,16 @@ func (o *Object) Ask(r Request, reply func(answer.Answer)) {
 
 // keepOut says why a request of the user is not even queued; nil: it is. An
 // operator is never kept out. The lock is held.
-func (o *Object) keepOut(want Want) *problem.Problem {
+func (o *Object) keepOut(action Action) *problem.Problem {
 	switch {
-	case !want.Shared():
+	case !action.Shared():
 		return nil
 	case o.waiting >= MaxWaiting:
 		p := problem.New(problem.Overloaded, "Too many requests of this user are waiting.")
 		p.RetryAfter = time.Second
 		return p
 	}
-	return o.limit(want)
+	return o.limit(action)
 }
 
 // look answers a request that changes nothing, beside the queue.
@@ -183,7 +183,7 @@ func (o *Object) look(r Request, reply func(answer.Answer)) {
 
 // event is the kind of log line that tells of a request.
 func (r Request) event() string {
-	if r.Want.Shared() {
+	if r.Action.Shared() {
 		return oplog.Key
 	}
 	return oplog.Admin
@@ -192,7 +192,7 @@ func (r Request) event() string {
 // enqueue joins a flight or adds one, and starts the queue where it stands still.
 func (o *Object) enqueue(r Request, waiters ...func(answer.Answer)) {
 	for _, f := range o.queue {
-		if f.Want == r.Want && r.Want.Shared() {
+		if f.Action == r.Action && r.Action.Shared() {
 			f.waiters = append(f.waiters, waiters...)
 			return
 		}
@@ -238,7 +238,7 @@ func (o *Object) work() {
 // not the queue: what was written so far is whole.
 func (o *Object) fly(f *flight) (result answer.Answer, line oplog.Line) {
 	began := o.Now()
-	line = oplog.Line{Evt: f.event(), User: o.user, Op: string(f.Want)}
+	line = oplog.Line{Evt: f.event(), User: o.user, Op: string(f.Action)}
 	calls := &recorder{now: o.Now, transport: o.Transport, db: o.DB}
 	defer func() {
 		if cause := recover(); cause != nil {

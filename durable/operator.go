@@ -29,11 +29,11 @@ func unknownUser() error { return problem.New(problem.NotFound, "There is no suc
 func (t turn) look() (answer.Answer, Outcome, error) {
 	st := t.snapshot()
 	switch {
-	case t.Want == Owns:
+	case t.Action == Owns:
 		return answer.JSON(http.StatusOK, "application/json", map[string]bool{"known": st.knows(t.Hash)}), done, nil
-	case t.Want == Ledger && st.Record != nil:
+	case t.Action == Ledger && st.Record != nil:
 		return t.ledger()
-	case t.Want == Inspect && st.user() != nil:
+	case t.Action == Inspect && st.user() != nil:
 		body := t.inspect(st)
 		t.Log(oplog.Line{Evt: oplog.State, User: t.user, Hash: oplog.ShortHash(st.Record.Hash), State: body})
 		return answer.JSON(http.StatusOK, "application/json", body), done, nil
@@ -255,7 +255,7 @@ func (t turn) endKey(with change) error {
 		return err
 	}
 	if err := t.finishPending(); err != nil {
-		t.Log(oplog.Line{Evt: oplog.Admin, User: t.user, Op: string(t.Want), Outcome: "again", Err: err.Error()})
+		t.Log(oplog.Line{Evt: oplog.Admin, User: t.user, Op: string(t.Action), Outcome: "again", Err: err.Error()})
 	}
 	return nil
 }
@@ -343,7 +343,7 @@ func (t turn) eraseOutside() error {
 // doDamaged answers where what is stored of the user makes no sense. Whether a key
 // is known here cannot be said then.
 func (t turn) doDamaged(why *damaged) (answer.Answer, Outcome, error) {
-	switch t.Want {
+	switch t.Action {
 	case Inspect:
 		cause := why.cause.Error()
 		body := inspection{Record: shown{UserID: t.user}, Chores: []Chore{}, Damaged: strings.ToValidUTF8(cause[:min(len(cause), 200)], "")}

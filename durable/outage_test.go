@@ -300,15 +300,15 @@ func TestARenewalThatFailsLeavesWhatIsToBeSettled(t *testing.T) {
 			w.finish()
 			return got
 		}
-		first := do(durable.Request{Want: durable.Me})
+		first := do(durable.Request{Action: durable.Me})
 		w.spend(ada, 0.2) // which does not show yet
-		do(durable.Request{Want: durable.Refresh})
-		do(durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: new(account.Credits)}})
+		do(durable.Request{Action: durable.Refresh})
+		do(durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: new(account.Credits)}})
 		w.fail("POST", refused400)
-		if got := do(durable.Request{Want: durable.Me}); got.Code != "upstream_refused" {
+		if got := do(durable.Request{Action: durable.Me}); got.Code != "upstream_refused" {
 			t.Fatalf("the renewal got %d %s%s", got.Status, got.Outcome, got.Code)
 		}
-		do(durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: new(10 * account.Credit)}})
+		do(durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: new(10 * account.Credit)}})
 		w.decide = nil
 		w.drain()
 		var charged account.Credits
@@ -335,7 +335,7 @@ func TestSyncRebuildsWhatD1Lost(t *testing.T) {
 			w.asked(durable.Me)
 		}
 		w.db.rows, w.db.ledger = map[string][]any{}, map[string]map[int64][]any{}
-		got := w.request(ada, durable.Request{Want: durable.Sync})
+		got := w.request(ada, durable.Request{Action: durable.Sync})
 		if w.drain(); got.Status != 202 {
 			t.Errorf("sync answered %d", got.Status)
 		}
@@ -375,7 +375,7 @@ func TestAnAdjustmentThatCouldNotBeReadBackIsRefused(t *testing.T) {
 		w.asked(durable.Me)
 		most := account.MaxCredits
 		adjust := func(a durable.Adjustment) *reply {
-			got := w.request(ada, durable.Request{Want: durable.Adjust, Adjustment: a})
+			got := w.request(ada, durable.Request{Action: durable.Adjust, Adjustment: a})
 			w.drain()
 			return got
 		}

@@ -155,15 +155,15 @@ func (w *world) administer(rng *rand.Rand, user string) {
 	amount := account.Credits(rng.IntN(4)) * account.Credit
 	switch rng.IntN(5) {
 	case 0:
-		w.request(user, durable.Request{Want: durable.Erase})
+		w.request(user, durable.Request{Action: durable.Erase})
 	case 1:
-		w.request(user, durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: &amount}})
+		w.request(user, durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: &amount}})
 	case 2:
-		w.request(user, durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{RemainingLimit: &amount}})
+		w.request(user, durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{RemainingLimit: &amount}})
 	case 3:
-		w.request(user, durable.Request{Want: durable.Inspect})
+		w.request(user, durable.Request{Action: durable.Inspect})
 	default:
 		suspended := rng.IntN(2) == 0
-		w.request(user, durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{Suspended: &suspended}})
+		w.request(user, durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{Suspended: &suspended}})
 	}
 }

@@ -142,9 +142,9 @@ type scenario struct {
 	name    string
 	adjust  func(*world) // settings, rows; may be nil
 	before  func(*world) // requests and spending that lead up to it
-	want    durable.Want
+	want    durable.Action
 	change  durable.Adjustment // with want adjust
-	also    durable.Want       // asked for right after it; may be empty
+	also    durable.Action     // asked for right after it; may be empty
 	outcome string             // or the problem's code
 	calls   []string           // at OpenRouter
 	later   time.Duration      // what has to pass before the next request can work
@@ -153,7 +153,7 @@ type scenario struct {
 const ada = "ada"
 
 // asked sends a request and lets everything go on to its end.
-func (w *world) asked(want durable.Want) *reply {
+func (w *world) asked(want durable.Action) *reply {
 	got := w.ask(ada, want)
 	w.drain()
 	return got
@@ -226,7 +226,7 @@ var scenarios = []scenario{
 		want: durable.Adjust, change: durable.Adjustment{Suspended: new(true)}, calls: []string{"get", "update", "get", "delete"}},
 	{name: "asked for while suspended", before: func(w *world) {
 		w.asked(durable.Me)
-		w.request(ada, durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{Suspended: new(true)}})
+		w.request(ada, durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{Suspended: new(true)}})
 		w.drain()
 	}, want: durable.Me, outcome: "suspended"},
 	{name: "raise the total", before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.2); w.asked(durable.Me) },
@@ -375,7 +375,7 @@ func (s scenario) ask(w *world) *reply {
 	if s.want.Shared() {
 		return w.ask(ada, s.want)
 	}
-	return w.request(ada, durable.Request{Want: s.want, Adjustment: s.change})
+	return w.request(ada, durable.Request{Action: s.want, Adjustment: s.change})
 }
 
 // recover ends a run: faults stop, and the next request must work. For quotas
@@ -401,7 +401,7 @@ func (s scenario) recover(w *world) {
 // release takes back what keeps a user from a key: a suspension.
 func (w *world) release(user string) {
 	no := false
-	w.request(user, durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{Suspended: &no}})
+	w.request(user, durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{Suspended: &no}})
 	w.drain()
 }
 

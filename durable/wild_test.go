@@ -223,7 +223,7 @@ func TestAClockThatIsSetBackDelaysNothing(t *testing.T) {
 // neither waits for the end of an overlap.
 func TestAnOverlapEndsWithARefreshOrASuspension(t *testing.T) {
 	for _, r := range []durable.Request{
-		{Want: durable.Refresh}, {Want: durable.Adjust, Adjustment: durable.Adjustment{Suspended: new(true)}},
+		{Action: durable.Refresh}, {Action: durable.Adjust, Adjustment: durable.Adjustment{Suspended: new(true)}},
 	} {
 		living(t, func(t *testing.T, w *world, key *reply) {
 			overlapping(w)
@@ -239,7 +239,7 @@ func TestAnOverlapEndsWithARefreshOrASuspension(t *testing.T) {
 			w.finish()
 			for _, live := range w.server.Live() {
 				if live.Hash == key.Hash || live.Hash == rotated.Hash {
-					t.Errorf("after %s, %s is alive", r.Want, live.Name)
+					t.Errorf("after %s, %s is alive", r.Action, live.Name)
 				}
 			}
 		})
@@ -311,7 +311,7 @@ func TestTheLedgerTellsEveryCreditThatAnOperatorGrants(t *testing.T) {
 		adjust := func(a durable.Adjustment, want ...string) {
 			t.Helper()
 			before := len(w.home(ada).ledger)
-			w.request(ada, durable.Request{Want: durable.Adjust, Adjustment: a})
+			w.request(ada, durable.Request{Action: durable.Adjust, Adjustment: a})
 			w.drain()
 			var got []string
 			for _, e := range w.home(ada).ledger[before:] {
@@ -347,7 +347,7 @@ func TestADamagedStateIsShownAndCanBeErased(t *testing.T) {
 			living(t, func(t *testing.T, w *world, key *reply) {
 				w.crash(ada)
 				w.home(ada).state = state
-				for _, want := range []durable.Want{durable.Me, durable.Refresh} {
+				for _, want := range []durable.Action{durable.Me, durable.Refresh} {
 					w.expect(w.asked(want), problem.Internal)
 				}
 				w.home(ada).alarm = w.now
@@ -355,13 +355,13 @@ func TestADamagedStateIsShownAndCanBeErased(t *testing.T) {
 				eve := w.ask("eve", durable.Me)
 				w.drain()
 				w.expect(eve, "provisioned")
-				if got := w.request(ada, durable.Request{Want: durable.Inspect}); got.Status != 200 || !strings.Contains(got.body, `"damaged":"`) {
+				if got := w.request(ada, durable.Request{Action: durable.Inspect}); got.Status != 200 || !strings.Contains(got.body, `"damaged":"`) {
 					t.Errorf("it is shown as %d %s", got.Status, got.body)
 				}
-				if got := w.request(ada, durable.Request{Want: durable.Owns, Hash: key.Hash}); got.Status == 200 {
+				if got := w.request(ada, durable.Request{Action: durable.Owns, Hash: key.Hash}); got.Status == 200 {
 					t.Errorf("whether the key is known: %s", got.body)
 				}
-				got := w.request(ada, durable.Request{Want: durable.Erase})
+				got := w.request(ada, durable.Request{Action: durable.Erase})
 				if w.drain(); got.Status != 202 {
 					t.Errorf("erased: %d", got.Status)
 				}
@@ -386,10 +386,10 @@ func TestARequestPastTheRateLimitAsksNothing(t *testing.T) {
 		}
 		w.expect(w.asked(durable.Refresh), "rotated")
 		before := w.server.Calls()
-		for _, want := range []durable.Want{durable.Me, durable.Refresh} {
+		for _, want := range []durable.Action{durable.Me, durable.Refresh} {
 			w.expect(w.asked(want), problem.RateLimited)
 		}
-		if w.request(ada, durable.Request{Want: durable.Inspect}).Status != 200 {
+		if w.request(ada, durable.Request{Action: durable.Inspect}).Status != 200 {
 			t.Error("an operator is kept out")
 		}
 		eve := w.ask("eve", durable.Me)

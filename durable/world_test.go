@@ -274,16 +274,16 @@ type reply struct {
 
 // ask sends a request. The reply is filled in when it comes; a client whose
 // object dies gets 503, as worker.mjs has it.
-func (w *world) ask(user string, want durable.Want) *reply {
+func (w *world) ask(user string, want durable.Action) *reply {
 	return w.request(user, durable.Request{
-		Want: want, Who: auth.Identity{ID: user, Name: "Name of " + user, Email: user + "@example.org"},
+		Action: want, Who: auth.Identity{ID: user, Name: "Name of " + user, Email: user + "@example.org"},
 	})
 }
 
 // request sends any request, an operator's too.
 func (w *world) request(user string, r durable.Request) *reply {
 	got := &reply{}
-	w.note("%s asks for %s", user, r.Want)
+	w.note("%s asks for %s", user, r.Action)
 	object := w.object(user)
 	b := w.home(user).living
 	object.Ask(r, func(a answer.Answer) {

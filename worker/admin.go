@@ -12,6 +12,7 @@ import (
 	"latchkey/durable"
 	"latchkey/internal/account"
 	"latchkey/internal/admin"
+	"latchkey/internal/adminapi"
 	"latchkey/internal/answer"
 	"latchkey/internal/auth"
 	"latchkey/internal/problem"
@@ -28,7 +29,7 @@ var adminName = strings.Repeat("admin ", auth.MaxIDBytes/len("admin ")+1)
 // adminRequest is what is asked of the admin service: one of these.
 type adminRequest struct {
 	List      *admin.Query
-	Reconcile *admin.Options
+	Reconcile *adminapi.ReconcileOptions
 }
 
 const adminUsers = "/api/admin/users"
@@ -59,7 +60,7 @@ func (f *front) findAdmin(path string) (route, bool) {
 		return route{adminUsers + "/{id}", []string{"GET", "PATCH", "DELETE"}, operator(one(id))}, true
 	case tail == "sync":
 		return route{adminUsers + "/{id}/sync", []string{"POST"}, operator(func(*front, request) (*forward, error) {
-			return toUser(id, durable.Request{Want: durable.Sync}), nil
+			return toUser(id, durable.Request{Action: durable.Sync}), nil
 		})}, true
 	case tail == "ledger":
 		return route{adminUsers + "/{id}/ledger", []string{"GET"}, operator(ledger(id))}, true
@@ -104,7 +105,7 @@ func (f *front) list(r request) (*forward, error) {
 }
 
 func (f *front) reconcile(r request) (*forward, error) {
-	var what admin.Options
+	var what adminapi.ReconcileOptions
 	if err := decode(r.body, &what); err != nil {
 		return nil, err
 	}
@@ -125,7 +126,7 @@ func ledger(id string) handler {
 		if err != nil {
 			return nil, err
 		}
-		return toUser(id, durable.Request{Want: durable.Ledger, After: after, Limit: int(limit)}), nil
+		return toUser(id, durable.Request{Action: durable.Ledger, After: after, Limit: int(limit)}), nil
 	}
 }
 
@@ -133,15 +134,15 @@ func one(id string) handler {
 	return func(_ *front, r request) (*forward, error) {
 		switch r.method {
 		case http.MethodDelete:
-			return toUser(id, durable.Request{Want: durable.Erase}), nil
+			return toUser(id, durable.Request{Action: durable.Erase}), nil
 		case http.MethodPatch:
 			change, err := adjustment(r.body)
 			if err != nil {
 				return nil, err
 			}
-			return toUser(id, durable.Request{Want: durable.Adjust, Adjustment: change}), nil
+			return toUser(id, durable.Request{Action: durable.Adjust, Adjustment: change}), nil
 		}
-		return toUser(id, durable.Request{Want: durable.Inspect}), nil
+		return toUser(id, durable.Request{Action: durable.Inspect}), nil
 	}
 }
 
@@ -181,7 +182,7 @@ func limit(name string, given *float64) (*account.Credits, error) {
 }
 
 func toUser(id string, r durable.Request) *forward {
-	return &forward{object: id, op: string(r.Want), request: r}
+	return &forward{object: id, op: string(r.Action), request: r}
 }
 
 func toAdmin(op string, r adminRequest) *forward {

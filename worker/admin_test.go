@@ -8,6 +8,7 @@ import (
 	"latchkey/durable"
 	"latchkey/internal/account"
 	"latchkey/internal/admin"
+	"latchkey/internal/adminapi"
 	"latchkey/internal/problem"
 	"latchkey/internal/seal"
 )
@@ -28,22 +29,22 @@ func TestAdminRequestsAreForwarded(t *testing.T) {
 	}{
 		{"GET", adminUsers, "", "", toAdmin("list", adminRequest{List: &admin.Query{Limit: 50}})},
 		{"GET", adminUsers, "limit=2&cursor=abc&q=Ada%20L", "", toAdmin("list", adminRequest{List: &admin.Query{Limit: 2, Cursor: "abc", Text: "Ada L"}})},
-		{"POST", "/api/admin/reconcile", "", `{"dry_run":true}`, toAdmin("reconcile", adminRequest{Reconcile: &admin.Options{DryRun: true}})},
-		{"POST", "/api/admin/reconcile", "", `{"dry_run":false,"force":true}`, toAdmin("reconcile", adminRequest{Reconcile: &admin.Options{Force: true}})},
-		{"POST", "/api/admin/reconcile", "", `{}`, toAdmin("reconcile", adminRequest{Reconcile: &admin.Options{}})},
-		{"GET", adminUsers + "/u_42", "", "", toUser("u_42", durable.Request{Want: durable.Inspect})},
-		{"GET", adminUsers + "/a%2Fb%20%D0%B6", "", "", toUser("a/b ж", durable.Request{Want: durable.Inspect})},
-		{"GET", adminUsers + "/u_42/ledger", "", "", toUser("u_42", durable.Request{Want: durable.Ledger, Limit: 100})},
-		{"GET", adminUsers + "/u_42/ledger", "after=7&limit=3", "", toUser("u_42", durable.Request{Want: durable.Ledger, After: 7, Limit: 3})},
-		{"POST", adminUsers + "/u_42/sync", "", "", toUser("u_42", durable.Request{Want: durable.Sync})},
-		{"DELETE", adminUsers + "/u_42", "", "", toUser("u_42", durable.Request{Want: durable.Erase})},
-		{"PATCH", adminUsers + "/u_42", "", `{"suspended":false}`, toUser("u_42", durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{Suspended: new(false)}})},
+		{"POST", "/api/admin/reconcile", "", `{"dry_run":true}`, toAdmin("reconcile", adminRequest{Reconcile: &adminapi.ReconcileOptions{DryRun: true}})},
+		{"POST", "/api/admin/reconcile", "", `{"dry_run":false,"force":true}`, toAdmin("reconcile", adminRequest{Reconcile: &adminapi.ReconcileOptions{Force: true}})},
+		{"POST", "/api/admin/reconcile", "", `{}`, toAdmin("reconcile", adminRequest{Reconcile: &adminapi.ReconcileOptions{}})},
+		{"GET", adminUsers + "/u_42", "", "", toUser("u_42", durable.Request{Action: durable.Inspect})},
+		{"GET", adminUsers + "/a%2Fb%20%D0%B6", "", "", toUser("a/b ж", durable.Request{Action: durable.Inspect})},
+		{"GET", adminUsers + "/u_42/ledger", "", "", toUser("u_42", durable.Request{Action: durable.Ledger, Limit: 100})},
+		{"GET", adminUsers + "/u_42/ledger", "after=7&limit=3", "", toUser("u_42", durable.Request{Action: durable.Ledger, After: 7, Limit: 3})},
+		{"POST", adminUsers + "/u_42/sync", "", "", toUser("u_42", durable.Request{Action: durable.Sync})},
+		{"DELETE", adminUsers + "/u_42", "", "", toUser("u_42", durable.Request{Action: durable.Erase})},
+		{"PATCH", adminUsers + "/u_42", "", `{"suspended":false}`, toUser("u_42", durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{Suspended: new(false)}})},
 		{"PATCH", adminUsers + "/u_42", "", `{"total_limit":20,"remaining_limit":0}`,
-			toUser("u_42", durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: credits(20), RemainingLimit: credits(0)}})},
+			toUser("u_42", durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: credits(20), RemainingLimit: credits(0)}})},
 		{"PATCH", adminUsers + "/u_42", "", `{"total_limit":4000000,"remaining_limit":0.30000000000000004}`,
-			toUser("u_42", durable.Request{Want: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: new(account.MaxCredits), RemainingLimit: new(3 * account.Credit / 10)}})},
-		{"GET", adminUsers + "/...", "", "", toUser("...", durable.Request{Want: durable.Inspect})},
-		{"GET", adminUsers + "/.%2F..", "", "", toUser("./..", durable.Request{Want: durable.Inspect})},
+			toUser("u_42", durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: new(account.MaxCredits), RemainingLimit: new(3 * account.Credit / 10)}})},
+		{"GET", adminUsers + "/...", "", "", toUser("...", durable.Request{Action: durable.Inspect})},
+		{"GET", adminUsers + "/.%2F..", "", "", toUser("./..", durable.Request{Action: durable.Inspect})},
 	} {
 		f, l := newAdminFront()
 		a, onward := f.serve(request{method: c.method, path: c.path, query: c.query, body: c.body, authorization: "Bearer " + adminToken})

@@ -110,7 +110,7 @@ func (f *front) handle(r request, line *oplog.Line) (answer.Answer, *forward, er
 }
 
 // user handles a request of a user: it is forwarded to the user's object.
-func user(want durable.Want) func(*front, request) (answer.Answer, *forward, error) {
+func user(want durable.Action) func(*front, request) (answer.Answer, *forward, error) {
 	return func(f *front, r request) (answer.Answer, *forward, error) {
 		if f.bad != nil {
 			return answer.Answer{}, nil, f.bad
@@ -119,7 +119,7 @@ func user(want durable.Want) func(*front, request) (answer.Answer, *forward, err
 		if err != nil {
 			return answer.Answer{}, nil, err
 		}
-		return answer.Answer{}, toUser(who.ID, durable.Request{Want: want, Who: who}), nil
+		return answer.Answer{}, toUser(who.ID, durable.Request{Action: want, Who: who}), nil
 	}
 }
 

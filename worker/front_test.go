@@ -174,8 +174,8 @@ func TestWhatTheFrontAnswersItself(t *testing.T) {
 	}
 }
 
-func onwardOf(want durable.Want, who auth.Identity) forward {
-	return forward{object: who.ID, op: string(want), request: durable.Request{Want: want, Who: who}}
+func onwardOf(want durable.Action, who auth.Identity) forward {
+	return forward{object: who.ID, op: string(want), request: durable.Request{Action: want, Who: who}}
 }
 
 func TestARequestIsForwardedWithItsIdentity(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 
 	"latchkey/durable"
 	"latchkey/internal/admin"
+	"latchkey/internal/adminapi"
 	"latchkey/internal/answer"
 	"latchkey/internal/auth"
 	"latchkey/internal/edge"
@@ -126,9 +127,9 @@ func (o *objects) ask(c edge.Call, e *edge.Object, asked string) {
 	case err != nil || o.bad != nil:
 		c.Done(errors.New("the settings or the errand are bad"))
 	case what.Daily && e.Name == adminName:
-		go o.admin(e, adminRequest{Reconcile: &admin.Options{}}, c.Respond)
+		go o.admin(e, adminRequest{Reconcile: &adminapi.ReconcileOptions{}}, c.Respond)
 	default:
-		o.object(e).Ask(durable.Request{Want: durable.Owns, Hash: what.Owns}, c.Respond)
+		o.object(e).Ask(durable.Request{Action: durable.Owns, Hash: what.Owns}, c.Respond)
 	}
 }
 
@@ -167,7 +168,7 @@ func (o *objects) admin(e *edge.Object, what adminRequest, reply func(answer.Ans
 }
 
 // reconcile says in the line what an operator has to see, as an error too.
-func reconcile(desk admin.Service, options admin.Options, line *oplog.Line) (admin.Report, error) {
+func reconcile(desk admin.Service, options adminapi.ReconcileOptions, line *oplog.Line) (admin.Report, error) {
 	report, err := desk.Reconcile(options)
 	line.State = report
 	if report.Cause != nil {

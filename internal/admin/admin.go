@@ -15,6 +15,7 @@ import (
 	"slices"
 	"time"
 
+	"latchkey/internal/adminapi"
 	"latchkey/internal/openrouter"
 	"latchkey/internal/problem"
 	"latchkey/internal/users"
@@ -38,35 +39,29 @@ type Query struct {
 	Text   string // in id, name or address
 }
 
-// Page is a page of users, newest change first.
-type Page struct {
-	Users []users.Listed `json:"users"`
-	Next  *string        `json:"next_cursor"` // nil: there is no more
-}
-
 // List returns a page of users.
-func (s Service) List(q Query) (Page, error) {
+func (s Service) List(q Query) (adminapi.UsersPage, error) {
 	after := users.First
 	if q.Cursor != "" {
 		decoded, err := base64.RawURLEncoding.DecodeString(q.Cursor)
 		if err != nil || json.Unmarshal(decoded, &after) != nil {
-			return Page{}, problem.New(problem.InvalidRequest, "The cursor is none that was given out here.")
+			return adminapi.UsersPage{}, problem.New(problem.InvalidRequest, "The cursor is none that was given out here.")
 		}
 	}
 	listed, last, err := s.Table.List(after, q.Text, q.Limit)
 	if err != nil {
 		p := problem.New(problem.UpstreamUnavailable, "The database cannot be reached just now.")
 		p.RetryAfter, p.Cause = 5*time.Second, err
-		return Page{}, p
+		return adminapi.UsersPage{}, p
 	}
-	page := Page{Users: listed}
+	page := adminapi.UsersPage{Users: listed}
 	if last != nil {
 		encoded, err := json.Marshal(last)
 		if err != nil {
-			return Page{}, err
+			return adminapi.UsersPage{}, err
 		}
 		next := base64.RawURLEncoding.EncodeToString(encoded)
-		page.Next = &next
+		page.NextCursor = &next
 	}
 	return page, nil
 }
@@ -74,22 +69,10 @@ func (s Service) List(q Query) (Page, error) {
 // Grace is how long a key is left alone: it may be in the making.
 const Grace = 10 * time.Minute
 
-// Options say how far a reconciliation goes. The daily one has none of them.
-type Options struct {
-	DryRun bool `json:"dry_run"` // nothing is deleted
-	Force  bool `json:"force"`   // suspiciously many are deleted too
-}
-
-// Report tells what a reconciliation found and did.
+// Report is what a reconciliation found and did.
 type Report struct {
-	DryRun     bool                `json:"dry_run"`
-	Examined   int                 `json:"examined"` // keys at OpenRouter
-	Ours       int                 `json:"ours"`     // with a name of ours
-	Orphans    []openrouter.Listed `json:"orphans"`
-	Deleted    int                 `json:"deleted"`
-	Failed     int                 `json:"failed"`               // whose hash is none, whose owner could not be asked, or that could not be deleted
-	Suspicious bool                `json:"suspicious,omitempty"` // so many orphans that without Force none is deleted
-	Cause      error               `json:"-"`                    // why the first one failed, for the log
+	adminapi.ReconcileReport
+	Cause error `json:"-"` // why the first one failed, for the log
 }
 
 func (r *Report) fail(count int, cause error) {
@@ -117,8 +100,8 @@ const (
 // Reconcile looks for keys of ours that nobody owns and, unless it is a dry run
 // or they are suspiciously many, deletes them. It may be cut off and repeated at
 // any point.
-func (s Service) Reconcile(options Options) (Report, error) {
-	report := Report{DryRun: options.DryRun, Orphans: []openrouter.Listed{}}
+func (s Service) Reconcile(options adminapi.ReconcileOptions) (Report, error) {
+	report := Report{ReconcileReport: adminapi.ReconcileReport{DryRun: options.DryRun, Orphans: []adminapi.Orphan{}}}
 	suspects, err := s.suspects(&report)
 	if err != nil {
 		return Report{}, err
@@ -222,7 +205,7 @@ func (s Service) confirm(suspects []candidate, report *Report) {
 	for _, c := range suspects {
 		others := slices.DeleteFunc(earlier[c.key.Hash], func(user string) bool { return user == c.user })
 		if s.unknown(c.key.Hash, others, report) {
-			report.Orphans = append(report.Orphans, c.key)
+			report.Orphans = append(report.Orphans, adminapi.Orphan(c.key))
 		}
 	}
 }

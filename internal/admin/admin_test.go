@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"latchkey/internal/account"
+	"latchkey/internal/adminapi"
 	"latchkey/internal/openrouter"
 	"latchkey/internal/openroutertest"
 	"latchkey/internal/problem"
@@ -117,7 +118,7 @@ func TestReconcileDeletesWhatNobodyKnows(t *testing.T) {
 		}
 		before := len(server.Live())
 
-		report, err := o.Reconcile(Options{DryRun: dryRun})
+		report, err := o.Reconcile(adminapi.ReconcileOptions{DryRun: dryRun})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +141,7 @@ func TestReconcileDeletesNothingOnHalfAnAnswer(t *testing.T) {
 	t.Run("D1 is away", func(t *testing.T) {
 		o, server, _ := newService(t, names)
 		o.Table = users.Table{DB: table{errs: map[string]error{"rows": errors.New("away")}}}
-		if report, err := o.Reconcile(Options{}); err == nil || len(server.Live()) != 2 {
+		if report, err := o.Reconcile(adminapi.ReconcileOptions{}); err == nil || len(server.Live()) != 2 {
 			t.Errorf("%+v, %v; %d keys live", report, err, len(server.Live()))
 		}
 	})
@@ -148,7 +149,7 @@ func TestReconcileDeletesNothingOnHalfAnAnswer(t *testing.T) {
 		o, server, _ := newService(t, names)
 		o.Table = users.Table{DB: table{}}
 		server.Fail(openroutertest.OpList, openroutertest.Fault{Kind: openroutertest.KindCut, Applied: true}, 1)
-		if report, err := o.Reconcile(Options{}); err == nil || len(server.Live()) != 2 {
+		if report, err := o.Reconcile(adminapi.ReconcileOptions{}); err == nil || len(server.Live()) != 2 {
 			t.Errorf("%+v, %v; %d keys live", report, err, len(server.Live()))
 		}
 	})
@@ -176,7 +177,7 @@ func TestSuspiciouslyManyAreLeftAloneUnlessForced(t *testing.T) {
 		for i := range c.owned {
 			names = append(names, fmt.Sprintf("latchkey:owned%d:%s", i, op))
 		}
-		for _, options := range []Options{{}, {DryRun: true}, {Force: true}, {DryRun: true, Force: true}} {
+		for _, options := range []adminapi.ReconcileOptions{{}, {DryRun: true}, {Force: true}, {DryRun: true, Force: true}} {
 			o, server, hashes := newService(t, names)
 			d1 := table{hashes: map[string]string{}}
 			for i := range c.owned {
@@ -241,7 +242,7 @@ func TestAKeyIsItsUsersWhateverItsNameIs(t *testing.T) {
 				}
 				return c.known[user], c.errs[user]
 			}
-			report, err := o.Reconcile(Options{})
+			report, err := o.Reconcile(adminapi.ReconcileOptions{})
 			if err != nil || report.Failed != c.failed || (report.Cause != nil) != (c.failed > 0) || c.failed > 0 && !errors.Is(report.Cause, away) {
 				t.Errorf("reported %+v, %v", report, err)
 			}
@@ -269,7 +270,7 @@ func TestManyChangedNamesAreAskedForInPortions(t *testing.T) {
 		}
 	}
 	o.Table = users.Table{DB: d1}
-	report, err := o.Reconcile(Options{})
+	report, err := o.Reconcile(adminapi.ReconcileOptions{})
 	if err != nil || report.Deleted != 5 || report.Failed != 0 || len(server.Live()) != 345 {
 		t.Errorf("reported %+v, %v", report, err)
 	}
@@ -299,7 +300,7 @@ func TestWhatIsNoHashIsNeverDeleted(t *testing.T) {
 		t.Errorf("%s is asked for %q", user, hash)
 		return false, nil
 	}
-	for _, options := range []Options{{}, {DryRun: true}, {Force: true}} {
+	for _, options := range []adminapi.ReconcileOptions{{}, {DryRun: true}, {Force: true}} {
 		report, err := o.Reconcile(options)
 		if err != nil || report.Ours != len(hashes) || report.Failed != len(hashes) || len(report.Orphans) != 0 || report.Deleted != 0 || report.Suspicious {
 			t.Errorf("%+v: reported %+v, %v", options, report, err)
@@ -313,7 +314,7 @@ func TestWhatIsNoHashIsNeverDeleted(t *testing.T) {
 func TestAKeyThatCannotBeDeletedCountsAsFailed(t *testing.T) {
 	o, server, _ := newService(t, []string{"latchkey:a:" + op, "latchkey:b:" + op})
 	server.Fail(openroutertest.OpDelete, openroutertest.Fault{Kind: openroutertest.KindStatus, Status: 500}, 1)
-	report, err := o.Reconcile(Options{})
+	report, err := o.Reconcile(adminapi.ReconcileOptions{})
 	if err != nil || report.Deleted != 1 || report.Failed != 1 || report.Cause == nil || len(server.Live()) != 1 {
 		t.Errorf("reported %+v, %v", report, err)
 	}
@@ -323,17 +324,17 @@ func TestAKeyThatCannotBeDeletedCountsAsFailed(t *testing.T) {
 func TestKeysOfAnotherPrefixAreNobodysBusiness(t *testing.T) {
 	o, server, _ := newService(t, []string{"latchkey:u:" + op, "other:u:" + op, "latchkey-2:u:" + op})
 	o.Prefix = "other"
-	report, err := o.Reconcile(Options{Force: true})
+	report, err := o.Reconcile(adminapi.ReconcileOptions{Force: true})
 	if err != nil || report.Examined != 3 || report.Ours != 1 || report.Deleted != 1 || len(server.Live()) != 2 {
 		t.Errorf("reported %+v, %v", report, err)
 	}
 }
 
 func TestAReportIsWrittenAsDocumented(t *testing.T) {
-	for want, report := range map[string]Report{
-		`{"dry_run":true,"examined":0,"ours":0,"orphans":[],"deleted":0,"failed":0}`: {DryRun: true, Orphans: []openrouter.Listed{}},
+	for want, report := range map[string]adminapi.ReconcileReport{
+		`{"dry_run":true,"examined":0,"ours":0,"orphans":[],"deleted":0,"failed":0}`: {DryRun: true, Orphans: []adminapi.Orphan{}},
 		`{"dry_run":false,"examined":3,"ours":2,"orphans":[{"hash":"0f","name":"n","created_at":"t"}],"deleted":0,"failed":1,"suspicious":true}`: {
-			Examined: 3, Ours: 2, Orphans: []openrouter.Listed{{Hash: "0f", Name: "n", CreatedAt: "t"}}, Failed: 1, Suspicious: true, Cause: errors.New("for the log"),
+			Examined: 3, Ours: 2, Orphans: []adminapi.Orphan{{Hash: "0f", Name: "n", CreatedAt: "t"}}, Failed: 1, Suspicious: true,
 		},
 	} {
 		if got, err := json.Marshal(report); err != nil || string(got) != want {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"latchkey/internal/account"
+	"latchkey/internal/adminapi"
 )
 
 // loose is a database whose table `users` takes anything in every column, as one
@@ -32,7 +33,7 @@ func (d sqlite) exec(t *testing.T, statements string, args ...any) {
 
 // pages returns all users that are listed, page by page, and how long the longest
 // page is in bytes.
-func pages(t *testing.T, table Table, text string, limit int) (all []Listed, longest int) {
+func pages(t *testing.T, table Table, text string, limit int) (all []adminapi.User, longest int) {
 	t.Helper()
 	after := First
 	for range 1000 {
@@ -60,7 +61,7 @@ func pages(t *testing.T, table Table, text string, limit int) (all []Listed, lon
 	return nil, 0
 }
 
-func idsOf(listed []Listed) []string {
+func idsOf(listed []adminapi.User) []string {
 	var ids []string
 	for _, l := range listed {
 		ids = append(ids, l.UserID)
@@ -105,18 +106,18 @@ func TestADamagedRowHindersNoOther(t *testing.T) {
 	} {
 		t.Run(damage.set[:min(len(damage.set), 40)], func(t *testing.T) {
 			db, table := loose(t)
-			var sane []Listed
+			var sane []adminapi.User
 			for i := range int64(5) {
 				r := aRecord(i + 1)
 				r.UserID = fmt.Sprint("u", i)
 				save(t, table, r)
 			}
 			sane, _ = pages(t, table, "", 100)
-			if ids := idsOf(sane); !slices.Equal(ids, []string{"u4", "u3", "u2", "u1", "u0"}) || slices.ContainsFunc(sane, func(l Listed) bool { return l.Damaged != "" }) {
+			if ids := idsOf(sane); !slices.Equal(ids, []string{"u4", "u3", "u2", "u1", "u0"}) || slices.ContainsFunc(sane, func(l adminapi.User) bool { return l.Damaged != "" }) {
 				t.Fatalf("listed are %+v", sane)
 			}
 			db.exec(t, `UPDATE users SET `+damage.set+` WHERE user_id = 'u2'`)
-			isDamaged := func(l Listed) bool { return l.UserID == "u2" }
+			isDamaged := func(l adminapi.User) bool { return l.UserID == "u2" }
 			for limit := 1; limit <= 6; limit++ {
 				got, longest := pages(t, table, "", limit)
 				i := slices.IndexFunc(got, isDamaged)
@@ -124,7 +125,7 @@ func TestADamagedRowHindersNoOther(t *testing.T) {
 					t.Fatalf("%d a page: the damaged row is missing: %v", limit, idsOf(got))
 				}
 				bad := got[i]
-				if zero := (Listed{
+				if zero := (adminapi.User{
 					UserID: "u2", UserName: bad.UserName, Email: bad.Email, Hash: bad.Hash, CreatedAt: bad.CreatedAt, UpdatedAt: bad.UpdatedAt, Damaged: damage.why,
 				}); bad != zero {
 					t.Errorf("%d a page: %.500v", limit, fmt.Sprintf("%+v", bad))

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"latchkey/internal/account"
+	"latchkey/internal/adminapi"
 )
 
 // DB is a database that runs statements as one transaction.
@@ -293,22 +294,6 @@ func hexOf(column string) string {
 	return fmt.Sprintf(`hex(substr(CAST(%s AS BLOB), 1, %d))`, column, maxPlace)
 }
 
-// Listed is a user as an operator sees one in a list.
-type Listed struct {
-	UserID         string          `json:"user_id"`
-	UserName       string          `json:"user_name"`
-	Email          string          `json:"email"`
-	Hash           string          `json:"hash"`
-	TotalLimit     account.Credits `json:"total_limit"`
-	RemainingLimit account.Credits `json:"remaining_limit"`
-	UsageLimit     account.Credits `json:"usage_limit"`
-	Suspended      bool            `json:"suspended"`
-	Seq            int64           `json:"seq"`
-	CreatedAt      string          `json:"created_at"`
-	UpdatedAt      string          `json:"updated_at"`
-	Damaged        string          `json:"damaged,omitempty"` // why the row makes no sense; then its numbers are 0
-}
-
 // Cursor is the end of a page: the next one begins after it.
 type Cursor struct {
 	UpdatedAt, UserID []byte
@@ -322,7 +307,7 @@ var First = Cursor{UpdatedAt: bytes.Repeat([]byte{0xff}, maxPlace+1)}
 // one is in all. The newest change comes first, and last, by id, the rows whose
 // time or id is none: a page that is not full reads the whole table for these.
 // The cursor is nil where there is no more.
-func (t Table) List(after Cursor, text string, limit int) ([]Listed, *Cursor, error) {
+func (t Table) List(after Cursor, text string, limit int) ([]adminapi.User, *Cursor, error) {
 	var rows []row
 	var err error
 	if after.Other == "" {
@@ -338,7 +323,7 @@ func (t Table) List(after Cursor, text string, limit int) ([]Listed, *Cursor, er
 		}
 		rows = append(rows, others...)
 	}
-	page := make([]Listed, len(rows))
+	page := make([]adminapi.User, len(rows))
 	for i, r := range rows {
 		page[i] = r.listed()
 	}
@@ -360,13 +345,13 @@ func (r row) bytes(column string) []byte {
 	return decoded
 }
 
-func (r row) listed() Listed {
+func (r row) listed() adminapi.User {
 	record, damage := r.record()
 	id := string(r.bytes("id_bytes"))
 	if id != record.UserID {
 		damage = "user_id is no user's"
 	}
-	l := Listed{
+	l := adminapi.User{
 		UserID: strings.ToValidUTF8(id, "\uFFFD"), UserName: record.UserName, Email: record.Email, Hash: record.Hash,
 		CreatedAt: r.shown("created_at"), UpdatedAt: r.shown("updated_at"), Damaged: damage,
 	}

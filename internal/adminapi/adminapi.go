@@ -1,0 +1,118 @@
+// Package adminapi is the admin API's JSON: the Worker encodes these types, and
+// the command line decodes them. docs/operations.md describes the API.
+package adminapi
+
+import (
+	"time"
+
+	"latchkey/internal/account"
+)
+
+// User is a user without the key, as a row of D1 or the user's object has it. Times
+// are text: a row of an older table may have them in another form.
+type User struct {
+	UserID         string          `json:"user_id"`
+	UserName       string          `json:"user_name"`
+	Email          string          `json:"email"`
+	Hash           string          `json:"hash"` // empty while there is no key
+	TotalLimit     account.Credits `json:"total_limit"`
+	RemainingLimit account.Credits `json:"remaining_limit"`
+	UsageLimit     account.Credits `json:"usage_limit"`
+	Suspended      bool            `json:"suspended"`
+	Seq            int64           `json:"seq"`
+	CreatedAt      string          `json:"created_at"`
+	UpdatedAt      string          `json:"updated_at"`
+	Damaged        string          `json:"damaged,omitempty"` // why nothing but the id can be read
+}
+
+// UsersPage is a page of GET /api/admin/users, newest change first.
+type UsersPage struct {
+	Users      []User  `json:"users"`
+	NextCursor *string `json:"next_cursor"` // nil: there is no more
+}
+
+// Record is a user as the user's object holds it.
+type Record struct {
+	User
+	Key string `json:"key"` // sk-or-v1-abc...xyz; empty while there is none, "unreadable" where it does not open
+}
+
+// State is what a user's object holds, but the ledger.
+type State struct {
+	Record     Record     `json:"record"`
+	Pending    *Task      `json:"pending"`    // a call that is under way or was cut off
+	Background []Task     `json:"background"` // keys to be got rid of; never nil
+	D1         D1         `json:"d1"`
+	Alarm      *time.Time `json:"alarm"`             // when it rings; nil: it is not set
+	Damaged    string     `json:"damaged,omitempty"` // why what is stored makes no sense; the rest is empty then
+}
+
+// Task is work on a key that is under way or waits to be tried again. One of the
+// first five says what it is.
+type Task struct {
+	Create string `json:"create,omitempty"` // op, a part of the new key's name
+	Assign string `json:"assign,omitempty"` // hash of a new key that nobody gets before the guardrail has it
+	Delete string `json:"delete,omitempty"` // hash
+	Settle string `json:"settle,omitempty"` // hash of a key to be read and charged once more, then deleted
+	Orphan string `json:"orphan,omitempty"` // op of a key that may exist or not
+
+	Live  bool             `json:"live,omitempty"`  // the key to settle still works
+	Limit *account.Credits `json:"limit,omitempty"` // of the key to settle; nil: not known
+	Left  *account.Credits `json:"left,omitempty"`  // on the key to settle, when it was read last
+
+	Since time.Time `json:"since"`
+	Tries int       `json:"tries"` // that failed
+	Due   time.Time `json:"due"`
+}
+
+// D1 says how far D1 has come with a user's record.
+type D1 struct {
+	Seq    int64     `json:"seq"` // D1 is known to hold the record up to here
+	Behind bool      `json:"behind"`
+	Tries  int       `json:"tries"` // that failed
+	Due    time.Time `json:"due,omitzero"`
+}
+
+// LedgerPage is a page of a user's ledger, newest entry first.
+type LedgerPage struct {
+	Entries    []account.Entry `json:"entries"`     // never nil
+	NextCursor *string         `json:"next_cursor"` // nil: there is no more
+}
+
+// Adjustment is what PATCH /api/admin/users/{id} changes; nil leaves a thing as
+// it is.
+type Adjustment struct {
+	TotalLimit     *account.Credits `json:"total_limit,omitempty"` // what remains moves along with it
+	RemainingLimit *account.Credits `json:"remaining_limit,omitempty"`
+	Suspended      *bool            `json:"suspended,omitempty"`
+}
+
+// ReconcileOptions say how far POST /api/admin/reconcile goes. The daily one has
+// none of them.
+type ReconcileOptions struct {
+	DryRun bool `json:"dry_run"` // nothing is deleted
+	Force  bool `json:"force"`   // suspiciously many are deleted too
+}
+
+// ReconcileReport tells what a reconciliation found and did.
+type ReconcileReport struct {
+	DryRun     bool     `json:"dry_run"`
+	Examined   int      `json:"examined"` // keys at OpenRouter
+	Ours       int      `json:"ours"`     // with a name of ours
+	Orphans    []Orphan `json:"orphans"`  // never nil
+	Deleted    int      `json:"deleted"`
+	Failed     int      `json:"failed"`               // whose hash is none, whose owner could not be asked, or that could not be deleted
+	Suspicious bool     `json:"suspicious,omitempty"` // so many orphans that without Force none is deleted
+}
+
+// Orphan is a key of ours that no record owns.
+type Orphan struct {
+	Hash      string `json:"hash"`
+	Name      string `json:"name"`
+	CreatedAt string `json:"created_at"` // RFC 3339
+}
+
+// Status is the answer to what goes on in the background: "erasing", "syncing".
+type Status struct {
+	Status string `json:"status"`
+}
