@@ -3,6 +3,7 @@ module latchkey
 go 1.26.0
 
 require (
+	github.com/coder/websocket v1.8.15
 	github.com/go-faster/jx v1.2.0
 	github.com/golang-jwt/jwt/v5 v5.3.1
 	github.com/spf13/cobra v1.10.2
