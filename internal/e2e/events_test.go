@@ -211,11 +211,11 @@ func TestEvents(t *testing.T) {
 		u.provisioned()
 		tab := u.connect()
 		tab.message(0, "key")
-		u.operator("PATCH", "", `{"total_limit":20}`)
+		w.admin(t, "PATCH", u.path(), `{"total_limit":20}`, 200, nil)
 		if m := tab.message(1, "quota"); *m.TotalLimit != 20 {
 			t.Errorf("got %+v", m)
 		}
-		u.operator("PATCH", "", `{"suspended":true}`)
+		w.admin(t, "PATCH", u.path(), `{"suspended":true}`, 200, nil)
 		if m := tab.message(2, "suspended"); m.Key != "" {
 			t.Error("a suspended user's tab got a key")
 		}
@@ -225,7 +225,7 @@ func TestEvents(t *testing.T) {
 		if err == nil || response.StatusCode != 403 {
 			t.Errorf("a suspended user got a socket: %v", err)
 		}
-		u.operator("PATCH", "", `{"suspended":false}`)
+		w.admin(t, "PATCH", u.path(), `{"suspended":false}`, 200, nil)
 		u.connect().message(0, "key")
 	})
 
@@ -349,7 +349,7 @@ func TestEvents(t *testing.T) {
 		u := newUser(t, w)
 		tab := u.connect()
 		tab.message(0, "key")
-		u.operator("DELETE", "", "")
+		w.admin(t, "DELETE", u.path(), "", 204, nil)
 		tab.ends(10*time.Second, 4404, "erased")
 	})
 }
