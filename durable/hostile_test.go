@@ -11,6 +11,7 @@ import (
 
 	"latchkey/durable"
 	"latchkey/internal/account"
+	"latchkey/internal/adminapi"
 	"latchkey/internal/openroutertest"
 	"latchkey/internal/problem"
 )
@@ -35,7 +36,7 @@ func hostile(t *testing.T, f func(t *testing.T, w *world)) {
 
 func (w *world) one(want durable.Action) *reply { got := w.ask(ada, want); w.finish(); return got }
 
-func (w *world) patch(a durable.Adjustment) *reply {
+func (w *world) patch(a adminapi.Adjustment) *reply {
 	got := w.request(ada, durable.Request{Action: durable.Adjust, Adjustment: a})
 	w.finish()
 	return got
@@ -196,8 +197,8 @@ func TestASearchNeverDeletesAKeyThatIsKnown(t *testing.T) {
 		got := a.want(durable.Me) // kept: the POST failed
 		w.decide = nil
 		op := ""
-		for _, c := range w.state(ada).Chores {
-			op = c.Orphan
+		for _, c := range w.state(ada).Tasks {
+			op = c.Op
 		}
 		w.answer = func(method string, r *http.Request) *http.Response {
 			if method == "LIST" {
@@ -223,11 +224,11 @@ func TestALostKeyThatIsListedWithoutItsHashIsLookedForAgain(t *testing.T) {
 		w.fail("POST", answerLost)
 		a.want(durable.Refresh)
 		w.decide = nil
-		lost := w.state(ada).Chores
+		lost := w.state(ada).Tasks
 		if len(lost) != 1 {
 			t.Fatalf("%v is to be done, not one search for a lost key", lost)
 		}
-		op := lost[0].Orphan
+		op := lost[0].Op
 		n := 0
 		w.answer = func(method string, r *http.Request) *http.Response {
 			if method == "LIST" && n == 0 {
@@ -438,7 +439,7 @@ func TestAnUnknownKindOfWorkIsLeftAlone(t *testing.T) {
 		h.state = strings.Replace(h.state, `"at":`, `"chores":[{"since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:00Z","archive":"x"}],"at":`, 1)
 		a.want(durable.Me)
 		a.pass(48 * time.Hour)
-		panics, stuck := 0, len(w.state(ada).Chores)
+		panics, stuck := 0, len(w.state(ada).Tasks)
 		for _, l := range w.lines {
 			if l.Evt == "panic" {
 				panics++
@@ -457,7 +458,7 @@ func TestALimitThatIsLoweredDoesNotReplaceADisabledKey(t *testing.T) {
 		w.settings.Policy.HardCap = true
 		got := w.one(durable.Me)
 		w.server.SetDisabled(got.Hash, true)
-		w.patch(durable.Adjustment{RemainingLimit: new(account.Credit / 2)})
+		w.patch(adminapi.Adjustment{RemainingLimit: new(account.Credit / 2)})
 		again := w.one(durable.Me)
 		if again.Status == 200 {
 			t.Errorf("the disabled key was replaced: %d %s", again.Status, again.Outcome)
