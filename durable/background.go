@@ -19,7 +19,7 @@ func (o *Object) Alarm(done func(error)) {
 	err := o.load()
 	if _, unreadable := errors.AsType[*damaged](err); unreadable {
 		// To ring again would change nothing. The next request is told, and logged.
-		o.Log(oplog.Line{Evt: oplog.Background, User: o.user, Op: "alarm", Outcome: "damaged", Err: err.Error()})
+		o.Log(oplog.Line{Evt: oplog.Background, User: o.user, Op: oplog.OpAlarm, Outcome: oplog.Damaged, Err: err.Error()})
 		done(nil)
 		return
 	}
@@ -149,11 +149,11 @@ func (o *Object) tryNext() bool {
 func (o *Object) try(j job) error {
 	began := o.Now()
 	calls := &recorder{now: o.Now, transport: o.Transport, db: o.DB}
-	line := oplog.Line{Evt: oplog.Background, User: o.user, Outcome: "done"}
+	line := oplog.Line{Evt: oplog.Background, User: o.user, Outcome: oplog.Done}
 	write, failed := o.attempt(j, calls, &line)
 	now := o.Now()
 	if failed != nil {
-		line.Outcome, line.Err = "again", failed.Error()
+		line.Outcome, line.Err = oplog.Again, failed.Error()
 	}
 	if write == nil {
 		write = func(st *State) *account.Entry {
@@ -163,7 +163,7 @@ func (o *Object) try(j job) error {
 	}
 	err := o.update(write)
 	if err != nil {
-		line.Outcome, line.Err = "again", errors.Join(failed, err).Error()
+		line.Outcome, line.Err = oplog.Again, errors.Join(failed, err).Error()
 	}
 	line.Millis, line.Calls = now.Sub(began).Milliseconds(), calls.calls
 	o.Log(line)
@@ -181,19 +181,19 @@ func (o *Object) attempt(j job, calls *recorder, line *oplog.Line) (write change
 	}()
 	switch c := j.chore; {
 	case j.d1:
-		line.Op = "d1"
+		line.Op = oplog.OpD1
 		return o.project(users.Table{DB: calls})
 	case c.Delete != "":
-		line.Op, line.Hash = "delete", oplog.ShortHash(c.Delete)
+		line.Op, line.Hash = oplog.OpDelete, oplog.ShortHash(c.Delete)
 		return unless(o.client(calls).Delete(c.Delete), finish(c))
 	case c.Settle != "" && c.Live:
-		line.Op, line.Hash = "disable", oplog.ShortHash(c.Settle)
+		line.Op, line.Hash = oplog.OpDisable, oplog.ShortHash(c.Settle)
 		return unless(o.client(calls).Disable(c.Settle), o.disabled(c))
 	case c.Settle != "":
-		line.Op, line.Hash = "settle", oplog.ShortHash(c.Settle)
+		line.Op, line.Hash = oplog.OpSettle, oplog.ShortHash(c.Settle)
 		return o.settle(o.client(calls), c)
 	case c.Orphan != "":
-		line.Op = "orphan"
+		line.Op = oplog.OpOrphan
 		return o.deleteOrphans(o.client(calls))
 	}
 	return nil, errUnknownChore // a later version has left it: it is kept

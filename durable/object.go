@@ -146,7 +146,7 @@ func (o *Object) Ask(r Request, reply func(answer.Answer)) {
 		waiting := o.waiting
 		o.mu.Unlock()
 		a := p.Answer()
-		o.Log(oplog.Line{Evt: r.event(), User: o.user, Op: string(r.Action), Outcome: p.Code, Status: a.Status, Waiting: waiting})
+		o.Log(oplog.Line{Evt: r.event(), User: o.user, Op: oplog.Op(r.Action), Outcome: oplog.Outcome(p.Code), Status: a.Status, Waiting: waiting})
 		reply(a)
 		return
 	}
@@ -182,7 +182,7 @@ func (o *Object) look(r Request, reply func(answer.Answer)) {
 }
 
 // event is the kind of log line that tells of a request.
-func (r Request) event() string {
+func (r Request) event() oplog.Event {
 	if r.Action.Shared() {
 		return oplog.Key
 	}
@@ -238,7 +238,7 @@ func (o *Object) work() {
 // not the queue: what was written so far is whole.
 func (o *Object) fly(f *flight) (result answer.Answer, line oplog.Line) {
 	began := o.Now()
-	line = oplog.Line{Evt: f.event(), User: o.user, Op: string(f.Action)}
+	line = oplog.Line{Evt: f.event(), User: o.user, Op: oplog.Op(f.Action)}
 	calls := &recorder{now: o.Now, transport: o.Transport, db: o.DB}
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -252,7 +252,7 @@ func (o *Object) fly(f *flight) (result answer.Answer, line oplog.Line) {
 	if err != nil {
 		return o.refuse(err, &line), line
 	}
-	line.Outcome, line.Status = string(outcome), a.Status
+	line.Outcome, line.Status = oplog.Outcome(outcome), a.Status
 	o.describe(&line)
 	return a, line
 }
@@ -267,7 +267,7 @@ func (o *Object) panicked(cause any) error {
 func (o *Object) refuse(err error, line *oplog.Line) answer.Answer {
 	p := ClientError(err)
 	a := p.Answer()
-	line.Outcome, line.Status, line.Err = p.Code, a.Status, err.Error()
+	line.Outcome, line.Status, line.Err = oplog.Outcome(p.Code), a.Status, err.Error()
 	o.describe(line)
 	return a
 }

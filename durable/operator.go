@@ -255,7 +255,7 @@ func (t turn) endKey(with change) error {
 		return err
 	}
 	if err := t.finishPending(); err != nil {
-		t.Log(oplog.Line{Evt: oplog.Admin, User: t.user, Op: string(t.Action), Outcome: "again", Err: err.Error()})
+		t.Log(oplog.Line{Evt: oplog.Admin, User: t.user, Op: oplog.Op(t.Action), Outcome: oplog.Again, Err: err.Error()})
 	}
 	return nil
 }
@@ -298,7 +298,7 @@ func (t turn) erase() (answer.Answer, Outcome, error) {
 	}
 	failed := t.eraseOutside()
 	if failed != nil {
-		t.Log(oplog.Line{Evt: oplog.Admin, User: t.user, Op: string(Erase), Outcome: "again", Err: failed.Error()})
+		t.Log(oplog.Line{Evt: oplog.Admin, User: t.user, Op: oplog.Op(Erase), Outcome: oplog.Again, Err: failed.Error()})
 		return answer.JSON(http.StatusAccepted, "application/json", map[string]string{"status": "erasing"}), done, nil
 	}
 	return answer.Answer{Status: http.StatusNoContent}.With("Cache-Control", "no-store"), done, nil
