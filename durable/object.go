@@ -44,6 +44,9 @@ type Storage interface {
 	Write(state string, entry *account.Entry, alarm *time.Time) error
 	// Entries returns the ledger entries after seq, oldest first, at most limit.
 	Entries(seq int64, limit int) ([]account.Entry, error)
+	// Latest returns the ledger entries before seq, or all where it is 0, newest
+	// first, at most limit.
+	Latest(before int64, limit int) ([]account.Entry, error)
 }
 
 // Runtime is what an object gets from around it.
@@ -94,19 +97,20 @@ type Action string
 
 // What can be asked for: by the user, by an operator, and by the object itself.
 const (
-	Me      Action = "me"      // a working key
-	Refresh Action = "refresh" // a new key
-	Inspect Action = "inspect" // what the object holds
-	Ledger  Action = "ledger"  // a page of its ledger
-	Owns    Action = "owns"    // whether a key is known here
-	Adjust  Action = "adjust"  // limits, suspension
-	Erase   Action = "erase"   // everything but the ledger
-	Sync    Action = "sync"    // row and ledger written to D1 anew, which has lost them
-	repair  Action = "repair"  // the end of a call that was cut off
+	Me        Action = "me"                 // a working key
+	Refresh   Action = "refresh"            // a new key
+	Inspect   Action = "inspect"            // what the object holds
+	Ledger    Action = "ledger"             // a page of its ledger
+	OwnLedger Action = "ledger of the user" // a page of it, for the user
+	Owns      Action = "owns"               // whether a key is known here
+	Adjust    Action = "adjust"             // limits, suspension
+	Erase     Action = "erase"              // everything but the ledger
+	Sync      Action = "sync"               // row and ledger written to D1 anew, which has lost them
+	repair    Action = "repair"             // the end of a call that was cut off
 )
 
 // reads tells whether an action changes nothing, and need not wait for what does.
-func (a Action) reads() bool { return a == Inspect || a == Ledger || a == Owns }
+func (a Action) reads() bool { return a == Inspect || a == Ledger || a == OwnLedger || a == Owns }
 
 // Shared tells whether one answer does for all who want it at once.
 func (a Action) Shared() bool { return a == Me || a == Refresh || a == repair }
@@ -117,8 +121,8 @@ type Request struct {
 	Who        auth.Identity // me, refresh
 	Adjustment Adjustment    // adjust
 	Hash       string        // owns
-	After      int64         // ledger: entries after this seq
-	Limit      int           // ledger: at most so many
+	Before     int64         // ledgers: entries before this seq; 0: from the newest on
+	Limit      int           // ledgers: at most so many
 }
 
 // flight is one piece of work and those who wait for its answer.

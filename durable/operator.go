@@ -3,10 +3,12 @@ package durable
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
 	"latchkey/internal/account"
+	"latchkey/internal/adminapi"
 	"latchkey/internal/answer"
 	"latchkey/internal/oplog"
 	"latchkey/internal/problem"
@@ -31,7 +33,7 @@ func (t turn) look() (answer.Answer, Outcome, error) {
 	switch {
 	case t.Action == Owns:
 		return answer.JSON(http.StatusOK, "application/json", map[string]bool{"known": st.knows(t.Hash)}), done, nil
-	case t.Action == Ledger && st.Record != nil:
+	case t.Action == OwnLedger, t.Action == Ledger && st.Record != nil:
 		return t.ledger()
 	case t.Action == Inspect && st.user() != nil:
 		body := t.inspect(st)
@@ -119,21 +121,18 @@ func (t turn) label(sealed string) string {
 }
 
 // MaxLedgerPage bounds a page of the ledger.
-const MaxLedgerPage = 1000
+const MaxLedgerPage = 200
 
-// ledger answers a page of the ledger, oldest first.
+// ledger answers a page of the ledger, newest first.
 func (t turn) ledger() (answer.Answer, Outcome, error) {
 	limit := min(max(t.Limit, 1), MaxLedgerPage)
-	entries, err := t.Storage.Entries(t.After, limit)
+	entries, err := t.Storage.Latest(t.Before, limit)
 	if err != nil {
 		return answer.Answer{}, "", err
 	}
-	page := struct {
-		Entries []account.Entry `json:"entries"`
-		Next    *int64          `json:"next_after"`
-	}{Entries: append([]account.Entry{}, entries...)}
+	page := adminapi.LedgerPage{Entries: append([]account.Entry{}, entries...)}
 	if len(entries) == limit {
-		page.Next = &entries[limit-1].Seq
+		page.NextCursor = new(strconv.FormatInt(entries[limit-1].Seq, 10))
 	}
 	return answer.JSON(http.StatusOK, "application/json", page), done, nil
 }
