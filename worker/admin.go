@@ -25,7 +25,7 @@ import (
 // parameter that it is about.
 
 // operator handles a request of an operator.
-func operator(ask func(id string, r edge.Request) (*target, error)) func(*front, edge.Request, string) (answer.Answer, *target, error) {
+func operator(ask func(id string, r edge.Request) (*target, error)) handler {
 	return func(f *front, r edge.Request, id string) (answer.Answer, *target, error) {
 		if f.bad != nil {
 			return answer.Answer{}, nil, f.bad

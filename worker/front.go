@@ -1,7 +1,9 @@
 // Command worker is the one wasm program. Its Worker routes a request, verifies its
 // token and hands it to the user's Durable Object; those objects answer it.
 //
-//	front.go     what a path answers to, who may ask, and what every answer has
+//	routes.go    what a path answers to
+//	front.go     who may ask, what every answer has, and what is logged of it
+//	cors.go      which pages may read an answer
 //	admin.go     what an operator may ask
 //	objects.go   the objects that are in memory, and what they are asked
 //	service.go   the admin service, which is the object that is nobody's
@@ -10,11 +12,8 @@ package main
 
 import (
 	"errors"
-	"net/url"
 	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"latchkey/durable"
 	"latchkey/internal/answer"
@@ -58,89 +57,6 @@ func (t target) op() oplog.Op {
 	}
 	return oplog.Op(t.user.Action)
 }
-
-// route is a method of a path, and what answers to it: with an answer, or with who
-// gives it. Its errors are those of [front.serve].
-type route struct {
-	method  string
-	pattern string // {id} stands for a user's id, percent-encoded
-	handle  func(f *front, r edge.Request, id string) (answer.Answer, *target, error)
-}
-
-var routes = []route{
-	{"GET", "/healthz", health},
-	{"HEAD", "/healthz", health},
-	{"GET", "/api/users/me", user(me)},
-	{"POST", "/api/users/me/openrouter-api-key/refresh", user(refresh)},
-	{"GET", "/api/users/me/ledger", user(ownLedger)},
-	{"GET", "/api/admin/users", operator(listUsers)},
-	{"GET", "/api/admin/users/{id}", operator(inspectUser)},
-	{"PATCH", "/api/admin/users/{id}", operator(adjustUser)},
-	{"DELETE", "/api/admin/users/{id}", operator(eraseUser)},
-	{"GET", "/api/admin/users/{id}/ledger", operator(userLedger)},
-	{"POST", "/api/admin/users/{id}/sync", operator(syncUser)},
-	{"POST", "/api/admin/reconcile", operator(reconcileKeys)},
-}
-
-const adminPaths = "/api/admin/"
-
-// resource is what a path names.
-type resource struct {
-	routes []route // of one pattern, one for each method; none: nothing is there
-	id     string  // that the path has
-}
-
-// find returns what a path names. The admin API is not there at all without a token.
-func (f *front) find(path string) (found resource) {
-	for _, candidate := range routes {
-		id, ok := match(candidate.pattern, path)
-		if !ok || strings.HasPrefix(candidate.pattern, adminPaths) && f.settings.AdminToken.Reveal() == "" {
-			continue
-		}
-		found.routes, found.id = append(found.routes, candidate), id
-	}
-	return found
-}
-
-// match tells whether a path is of a pattern, and returns the user id in it. A client
-// may take the ids . and .. out of the path, and name another resource: no user has them.
-func match(pattern, path string) (id string, ok bool) {
-	before, after, wants := strings.Cut(pattern, "{id}")
-	if !wants {
-		return "", path == pattern
-	}
-	rest, ok := strings.CutPrefix(path, before)
-	encoded, tail := rest, ""
-	if slash := strings.IndexByte(rest, '/'); slash >= 0 {
-		encoded, tail = rest[:slash], rest[slash:]
-	}
-	if !ok || tail != after {
-		return "", false
-	}
-	id, err := url.PathUnescape(encoded)
-	if err != nil || id == "" || id == "." || id == ".." || len(id) > auth.MaxIDBytes || !utf8.ValidString(id) {
-		return "", false
-	}
-	return id, true
-}
-
-// pattern is for the log: it has nothing that a client chose.
-func (r resource) pattern() string {
-	if len(r.routes) == 0 {
-		return ""
-	}
-	return r.routes[0].pattern
-}
-
-func (r resource) methods() []string {
-	var all []string
-	for _, each := range r.routes {
-		all = append(all, each.method)
-	}
-	return all
-}
-
-func (r resource) allow() string { return strings.Join(append(r.methods(), "OPTIONS"), ", ") }
 
 // serve returns the answer to a request, or the object that answers it. An error says
 // why neither: a [problem.Problem], or [auth.KeysWanted].
@@ -220,7 +136,7 @@ func (f *front) failed(r edge.Request, failure edge.Failure, cause string) answe
 }
 
 // user handles a request of a user: it is forwarded to the user's object.
-func user(ask func(auth.Identity, edge.Request) (durable.Request, error)) func(*front, edge.Request, string) (answer.Answer, *target, error) {
+func user(ask func(auth.Identity, edge.Request) (durable.Request, error)) handler {
 	return func(f *front, r edge.Request, _ string) (answer.Answer, *target, error) {
 		if f.bad != nil {
 			return answer.Answer{}, nil, f.bad
@@ -258,22 +174,6 @@ func health(f *front, _ edge.Request, _ string) (answer.Answer, *target, error) 
 	return answer.JSON(200, "application/json", map[string]string{"status": "ok"}), nil, nil
 }
 
-// preflightSeconds is how long a browser may remember a preflight's answer.
-const preflightSeconds = "7200"
-
-// options answers OPTIONS: to a preflight of a listed origin with what it may send.
-func (f *front) options(r edge.Request, found resource) answer.Answer {
-	a := answer.Answer{Status: 204}.With("Allow", found.allow())
-	if !f.listed(r.Origin) {
-		return a
-	}
-	return a.With("Access-Control-Allow-Methods", strings.Join(found.methods(), ", ")).
-		With("Access-Control-Allow-Headers", "Authorization, Content-Type").
-		With("Access-Control-Max-Age", preflightSeconds)
-}
-
-func (f *front) listed(origin string) bool { return slices.Contains(f.settings.AllowedOrigins, origin) }
-
 // finish adds to an answer what every answer has.
 func (f *front) finish(a answer.Answer, r edge.Request) answer.Answer {
 	a = a.With("X-Content-Type-Options", "nosniff")
@@ -281,20 +181,6 @@ func (f *front) finish(a answer.Answer, r edge.Request) answer.Answer {
 		a = a.With("Strict-Transport-Security", "max-age=31536000") // a year
 	}
 	return f.addCORS(a, r.Origin)
-}
-
-// addCORS lets pages of a listed origin read an answer. Where there is a list,
-// caches are told that the answer depends on the origin.
-func (f *front) addCORS(a answer.Answer, origin string) answer.Answer {
-	if len(f.settings.AllowedOrigins) == 0 {
-		return a
-	}
-	a = a.With("Vary", "Origin")
-	if !f.listed(origin) {
-		return a
-	}
-	return a.With("Access-Control-Allow-Origin", origin).
-		With("Access-Control-Expose-Headers", "Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate")
 }
 
 // keysRead takes what a read of the issuer's key set came to, and logs it.

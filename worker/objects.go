@@ -26,8 +26,8 @@ type platform interface {
 	// Call has the object of that name answer an internal call, and returns the body
 	// of its answer.
 	Call(name, call string) (string, error)
-	// Rest tells that nothing is going on in the object until it is called again.
-	Rest()
+	// Idle tells that nothing is going on in the object until it is called again.
+	Idle()
 	// Close cuts off an object that the runtime has collected.
 	Close()
 }
@@ -35,12 +35,12 @@ type platform interface {
 // objects are the Durable Objects that are in memory: the active ones, which have
 // something going on, and some that are idle, whose state need not be read again.
 type objects struct {
-	*front
-	kept map[int32]*object
+	front *front
+	kept  map[int32]*object // by number
 }
 
 type object struct {
-	*durable.Object
+	user     *durable.Object
 	platform platform
 	idle     bool
 }
@@ -55,17 +55,17 @@ func (o *objects) open(p platform) *durable.Object {
 	if kept == nil {
 		o.makeRoom()
 		kept = &object{platform: p}
-		kept.Object = durable.New(p.Name(), durable.Runtime{
-			Settings: o.settings, Storage: p.Storage(), DB: p.DB(), Transport: p.OpenRouter(), Now: o.now, NewOp: newOp, Log: o.log,
+		kept.user = durable.New(p.Name(), durable.Runtime{
+			Settings: o.front.settings, Storage: p.Storage(), DB: p.DB(), Transport: p.OpenRouter(), Now: o.front.now, NewOp: newOp, Log: o.front.log,
 			Idle: func() {
 				kept.idle = true
-				p.Rest()
+				p.Idle()
 			},
 		})
 		o.kept[p.Number()] = kept
 	}
 	kept.idle = false
-	return kept.Object
+	return kept.user
 }
 
 // makeRoom lets go of idle objects where there are too many. An active one is not let
@@ -98,10 +98,10 @@ func (o *objects) serve(c edge.Call, p platform, r edge.Request) {
 		c.WantKeys(wanted.URL) // the Worker may run elsewhere, and its keys are there
 		return
 	}
-	reply := func(a answer.Answer) { c.Respond(o.finish(a, r)) }
+	reply := func(a answer.Answer) { c.Respond(o.front.finish(a, r)) }
 	switch {
 	case err != nil: // since the Worker looked a token has expired, or the settings were changed
-		c.Respond(o.refuse(r, err, oplog.Line{}))
+		c.Respond(o.front.refuse(r, err, oplog.Line{}))
 	case to == nil || to.object != p.Name():
 		c.Done(errors.New("the request is not for this object"))
 	case to.object == adminName:
@@ -113,7 +113,7 @@ func (o *objects) serve(c edge.Call, p platform, r edge.Request) {
 
 // alarm is answered once the work is done.
 func (o *objects) alarm(c edge.Call, p platform) {
-	if o.bad != nil {
+	if o.front.bad != nil {
 		c.Done(errors.New("the settings are bad"))
 		return
 	}
@@ -144,7 +144,7 @@ func (c internalCall) String() string {
 
 // answerCall answers an internal call.
 func (o *objects) answerCall(c edge.Call, p platform, encoded string) {
-	if o.bad != nil {
+	if o.front.bad != nil {
 		c.Done(errors.New("the settings are bad"))
 		return
 	}

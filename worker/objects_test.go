@@ -55,7 +55,7 @@ type fake struct {
 	http.RoundTripper
 	down     error               // why D1 cannot be reached
 	mistaken bool                // D1 panics
-	rest     chan struct{}       // has an element for each Rest
+	idle     chan struct{}       // has an element for each Idle
 	call     func(string) string // the body of the answer to an internal call
 
 	mu     sync.Mutex
@@ -65,7 +65,7 @@ type fake struct {
 }
 
 func (i *isolate) platform(name string, number int32) *fake {
-	return &fake{name: name, number: number, RoundTripper: i.openRouter, rest: make(chan struct{}, 100)}
+	return &fake{name: name, number: number, RoundTripper: i.openRouter, idle: make(chan struct{}, 100)}
 }
 
 func (p *fake) Name() string                  { return p.name }
@@ -73,7 +73,7 @@ func (p *fake) Number() int32                 { return p.number }
 func (p *fake) Storage() durable.Storage      { return p }
 func (p *fake) DB() users.DB                  { return p }
 func (p *fake) OpenRouter() http.RoundTripper { return p.RoundTripper }
-func (p *fake) Rest()                         { p.rest <- struct{}{} }
+func (p *fake) Idle()                         { p.idle <- struct{}{} }
 func (p *fake) Close()                        { p.closed = true }
 
 func (p *fake) Call(name, call string) (string, error) {
@@ -145,7 +145,7 @@ func wait(call func(*called)) *called {
 func (i *isolate) ask(p *fake, r edge.Request) *called {
 	c := wait(func(c *called) { i.serve(c, p, r) })
 	if p.name != adminName && c.err == nil && c.answer.Status == 200 {
-		<-p.rest
+		<-p.idle
 	}
 	return c
 }
@@ -244,7 +244,7 @@ func TestInternalCalls(t *testing.T) {
 
 func TestNothingRunsOnBadSettingsInAnObject(t *testing.T) {
 	i := newIsolate(t)
-	i.front, _ = misconfigured()
+	i.objects.front, _ = misconfigured()
 	p := i.platform("u_42", 1)
 	for name, call := range map[string]func(*called){
 		"an internal call": func(c *called) { i.answerCall(c, p, internalCall{Kind: callKnows}.String()) },
@@ -341,7 +341,7 @@ func TestIdleObjectsMakeRoomForOthersAndActiveOnesStay(t *testing.T) {
 	for n := range int32(maxKept + 50) {
 		p := i.platform(fmt.Sprint("u_", n), n+1)
 		wait(func(c *called) { i.answerCall(c, p, internalCall{Kind: callKnows}.String()) })
-		<-p.rest
+		<-p.idle
 		if len(i.kept) > maxKept {
 			t.Fatalf("%d objects are kept", len(i.kept))
 		}

@@ -39,7 +39,7 @@ func toAdmin(r adminRequest) *target { return &target{object: adminName, admin: 
 
 // administer does what is asked of the admin service, and logs it.
 func (o *objects) administer(p platform, r adminRequest, reply func(answer.Answer)) {
-	began := o.now()
+	began := o.front.now()
 	line := oplog.Line{Evt: oplog.Admin, Op: oplog.Op(r.Action), Outcome: oplog.Done}
 	body, err := o.perform(p, r, &line)
 	a := answer.Answer{}
@@ -49,8 +49,8 @@ func (o *objects) administer(p platform, r adminRequest, reply func(answer.Answe
 	} else {
 		a = answer.JSON(200, "application/json", body)
 	}
-	line.Status, line.Millis = a.Status, o.now().Sub(began).Milliseconds()
-	o.log(line)
+	line.Status, line.Millis = a.Status, o.front.now().Sub(began).Milliseconds()
+	o.front.log(line)
 	reply(a)
 }
 
@@ -59,19 +59,19 @@ func (o *objects) administer(p platform, r adminRequest, reply func(answer.Answe
 func (o *objects) perform(p platform, r adminRequest, line *oplog.Line) (body any, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			o.log(oplog.Line{Evt: oplog.Panic, Op: line.Op, Err: fmt.Sprintf("%v\n%s", cause, debug.Stack())})
+			o.front.log(oplog.Line{Evt: oplog.Panic, Op: line.Op, Err: fmt.Sprintf("%v\n%s", cause, debug.Stack())})
 			err = fmt.Errorf("the admin service: panic: %v", cause)
 		}
 	}()
 	service := admin.Service{
 		Keys: openrouter.Client{
-			BaseURL: o.settings.OpenRouterURL, ProvisioningKey: o.settings.ProvisioningKey, Workspace: o.settings.Workspace, Now: o.now,
+			BaseURL: o.front.settings.OpenRouterURL, ProvisioningKey: o.front.settings.ProvisioningKey, Workspace: o.front.settings.Workspace, Now: o.front.now,
 			Transport: p.OpenRouter(),
 		},
 		Table:  users.Table{DB: p.DB()},
-		Prefix: o.settings.KeyNamePrefix,
+		Prefix: o.front.settings.KeyNamePrefix,
 		Knows:  func(user, hash string) (bool, error) { return knows(p, user, hash) },
-		Now:    o.now,
+		Now:    o.front.now,
 	}
 	switch r.Action {
 	case adminList:
