@@ -13,6 +13,7 @@ import (
 	"latchkey/internal/account"
 	"latchkey/internal/adminapi"
 	"latchkey/internal/openroutertest"
+	"latchkey/internal/oplog"
 	"latchkey/internal/problem"
 )
 
@@ -429,25 +430,91 @@ func TestANewKeyThatIsDisabledIsHandedToNobody(t *testing.T) {
 	})
 }
 
-// An odd chore: none of delete, orphan, settle.
+// What a later version left to be done is kept, does not hinder what else is to be
+// done, and is logged once for each time that the state is read.
 func TestAnUnknownKindOfWorkIsLeftAlone(t *testing.T) {
 	hostile(t, func(t *testing.T, w *world) {
 		a := &adversary{world: w}
+		w.kept = true
 		a.want(durable.Me)
 		w.crash(ada)
 		h := w.home(ada)
-		h.state = strings.Replace(h.state, `"at":`, `"chores":[{"since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:00Z","archive":"x"}],"at":`, 1)
+		const unknown = `{"since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:00Z","archive":"x"}`
+		h.state = strings.Replace(h.state, `"at":`, `"chores":[`+unknown+`],"at":`, 1)
+		a.want(durable.Refresh)
+		a.spendOn(a.latest(), 0.2)
 		a.want(durable.Me)
 		a.pass(48 * time.Hour)
-		panics, stuck := 0, len(w.state(ada).Tasks)
+		if !strings.Contains(h.state, unknown) {
+			t.Errorf("it is not kept: %s", h.state)
+		}
+		if !h.alarm.IsZero() || !w.inSync(ada) {
+			t.Errorf("two days later the alarm is set to %v, and D1 is right: %v", h.alarm, w.inSync(ada))
+		}
+		told := 0
 		for _, l := range w.lines {
-			if l.Evt == "panic" {
-				panics++
+			if l.Evt == oplog.Panic {
+				t.Errorf("it panics: %s", l)
+			}
+			if l.Op == oplog.OpUnknown {
+				told++
 			}
 		}
-		if panics > 0 {
-			t.Errorf("%d panics in two days, %d chores left", panics, stuck)
+		if told != 1 {
+			t.Errorf("it was logged %d times", told)
 		}
+	})
+}
+
+// A call that a later version left hanging may be about the user's key.
+func TestAnUnknownKindOfCallKeepsTheKeyBack(t *testing.T) {
+	hostile(t, func(t *testing.T, w *world) {
+		w.kept = true
+		w.one(durable.Me)
+		w.crash(ada)
+		h := w.home(ada)
+		const unknown = `{"export":"x","since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:00Z"}`
+		h.state = strings.Replace(h.state, `"at":`, `"pending":`+unknown+`,"at":`, 1)
+		w.server.ResetCalls()
+		for range 3 {
+			w.expect(w.one(durable.Me), problem.Internal)
+			w.now = w.now.Add(time.Hour)
+			if h.alarm = w.now; h.ringing {
+				t.Error("the alarm rings on")
+			}
+			w.drain()
+		}
+		if !strings.Contains(h.state, unknown) || len(w.server.CallLog()) != 0 {
+			t.Errorf("%d calls, and the state %s", len(w.server.CallLog()), h.state)
+		}
+		w.expect(w.one(durable.Erase), "")
+		w.drain()
+		if n := len(w.server.Live()); n != 0 {
+			t.Errorf("%d keys live after the erasure", n)
+		}
+	})
+}
+
+// A new key waits for its guardrail beside the present one for longer than it lives:
+// it is given up, and the present one is looked at like any other.
+func TestAKeyThatRanOutBesideThePresentOneIsGivenUp(t *testing.T) {
+	hostile(t, func(t *testing.T, w *world) {
+		guarded(w)
+		overlapping(w)
+		first := w.one(durable.Me)
+		w.crash(ada)
+		w.settings.KeyTTL = time.Minute
+		w.spend(ada, 0.6)
+		w.fail("ASSIGN", notSent)
+		w.expect(w.one(durable.Me), "kept")
+		w.now = w.now.Add(2 * time.Minute) // and no alarm rings
+		w.decide = nil
+		got := w.one(durable.Me)
+		if w.expect(got, "rotated"); got.Key == first.Key {
+			t.Error("the key is the one before")
+		}
+		w.drain()
+		w.checkRest()
 	})
 }
 

@@ -100,7 +100,7 @@ func (o *Object) Ask(r Request, reply func(answer.Answer)) {
 	if p := o.admit(r.Action); p != nil {
 		a := p.Answer()
 		o.runtime.Log(oplog.Line{
-			Evt: r.Action.event(), User: o.user, Op: string(r.Action), Outcome: p.Code, Status: a.Status, Waiting: o.queue.length(),
+			Evt: r.Action.event(), User: o.user, Op: oplog.Op(r.Action), Outcome: oplog.Outcome(p.Code), Status: a.Status, Waiting: o.queue.length(),
 		})
 		reply(a)
 		return
@@ -191,7 +191,7 @@ func (o *Object) onIdle(alarmWaiters []func(error)) {
 // not the queue: what was written so far is whole.
 func (o *Object) operate(r Request) (result answer.Answer, line oplog.Line) {
 	began := o.runtime.Now()
-	line = oplog.Line{Evt: r.Action.event(), User: o.user, Op: string(r.Action)}
+	line = oplog.Line{Evt: r.Action.event(), User: o.user, Op: oplog.Op(r.Action)}
 	calls := o.recorder()
 	op := &operation{
 		request: r, user: o.user, settings: &o.runtime.Settings, store: &o.store, opened: &o.opened,
@@ -208,7 +208,7 @@ func (o *Object) operate(r Request) (result answer.Answer, line oplog.Line) {
 	if err != nil {
 		return refuse(err, &line), line
 	}
-	line.Outcome, line.Status = string(outcome), a.Status
+	line.Outcome, line.Status = oplog.Outcome(outcome), a.Status
 	return a, line
 }
 
@@ -222,7 +222,7 @@ func (o *Object) panicked(cause any) error {
 func refuse(err error, line *oplog.Line) answer.Answer {
 	p := ClientError(err)
 	a := p.Answer()
-	line.Outcome, line.Status, line.Err = p.Code, a.Status, err.Error()
+	line.Outcome, line.Status, line.Err = oplog.Outcome(p.Code), a.Status, err.Error()
 	return a
 }
 

@@ -3,6 +3,7 @@ package durable
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"latchkey/internal/account"
@@ -96,16 +97,9 @@ func (op *operation) load() error {
 
 // logUnknown tells of stored work that this version does not know: it is kept.
 func logUnknown(st *State, user string, log func(oplog.Line)) {
-	line := oplog.Line{Evt: oplog.Background, User: user, Outcome: "unknown", Err: errUnknownKind.Error()}
-	if st.Pending != nil && st.Pending.Kind == PendingUnknown {
-		line.Op = "pending"
-		log(line)
-	}
-	for _, task := range st.Tasks {
-		if task.Kind == UnknownTask {
-			line.Op = "task"
-			log(line)
-		}
+	unknown := st.Pending != nil && st.Pending.Kind == PendingUnknown
+	if unknown || slices.ContainsFunc(st.Tasks, func(task Task) bool { return task.Kind == UnknownTask }) {
+		log(oplog.Line{Evt: oplog.Background, User: user, Op: oplog.OpUnknown, Outcome: oplog.Failed, Err: errUnknownKind.Error()})
 	}
 }
 

@@ -131,12 +131,12 @@ func TestABurstIsWrittenToD1Seldom(t *testing.T) {
 			t.Errorf("%d changes took %d writes, and the alarm was set %d times for %d writes to D1", changes, h.writes, h.alarms, writes)
 		}
 		last := w.now
-		for !w.projected(ada) && h.alarm.After(w.now) {
+		for !w.inSync(ada) && h.alarm.After(w.now) {
 			w.now = h.alarm
 			w.ring(h)
 			w.finish()
 		}
-		if late := w.now.Sub(last); !w.projected(ada) || late > 5*time.Second {
+		if late := w.now.Sub(last); !w.inSync(ada) || late > 5*time.Second {
 			t.Errorf("the row was right %v after the last change, if at all", late)
 		}
 		w.drain()
@@ -234,8 +234,8 @@ func TestAnAlarmThatRingsEarlyIsSetAgain(t *testing.T) {
 	})
 }
 
-// projected tells whether D1 has the latest record of a user.
-func (w *world) projected(user string) bool {
+// inSync tells whether D1 has the latest record of a user.
+func (w *world) inSync(user string) bool {
 	row := w.db.rows[user]
 	return row != nil && row[8] == w.state(user).Record.Seq
 }

@@ -37,7 +37,7 @@ func (a Action) byUser() bool { return a == Me || a == Refresh || a == OwnLedger
 func (a Action) Shared() bool { return a == Me || a == Refresh || a == repair }
 
 // event is the kind of log line that tells of an action.
-func (a Action) event() string {
+func (a Action) event() oplog.Event {
 	if a.byUser() || a == repair {
 		return oplog.Key
 	}

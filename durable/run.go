@@ -22,7 +22,7 @@ func (o *Object) Alarm(done func(error)) {
 	first, err := o.store.load()
 	if _, unreadable := errors.AsType[*damaged](err); unreadable {
 		// To ring again would change nothing. The next request is told, and logged.
-		o.runtime.Log(oplog.Line{Evt: oplog.Background, User: o.user, Op: "alarm", Outcome: "damaged", Err: err.Error()})
+		o.runtime.Log(oplog.Line{Evt: oplog.Background, User: o.user, Op: oplog.OpAlarm, Outcome: oplog.Damaged, Err: err.Error()})
 		done(nil)
 		return
 	}
@@ -112,11 +112,11 @@ func (o *Object) runNextTask() bool {
 func (o *Object) try(task Task) error {
 	began := o.runtime.Now()
 	calls := o.recorder()
-	line := oplog.Line{Evt: oplog.Background, User: o.user, Outcome: "done", Op: string(task.Kind), Hash: oplog.ShortHash(task.Hash)}
+	line := oplog.Line{Evt: oplog.Background, User: o.user, Outcome: oplog.Done, Op: oplog.Op(task.Kind), Hash: oplog.ShortHash(task.Hash)}
 	write, failed := o.attempt(task, calls)
 	now := o.runtime.Now()
 	if failed != nil {
-		line.Outcome, line.Err = "again", failed.Error()
+		line.Outcome, line.Err = oplog.Again, failed.Error()
 	}
 	if write == nil {
 		write = func(st *State) *account.Entry {
@@ -126,7 +126,7 @@ func (o *Object) try(task Task) error {
 	}
 	err := o.store.apply(write)
 	if err != nil {
-		line.Outcome, line.Err = "again", errors.Join(failed, err).Error()
+		line.Outcome, line.Err = oplog.Again, errors.Join(failed, err).Error()
 	}
 	line.Millis, line.Calls = now.Sub(began).Milliseconds(), calls.calls
 	o.runtime.Log(line)
