@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ import (
 
 // operator handles a request of an operator.
 func operator(ask func(id string, r edge.Request) (*target, error)) handler {
-	return func(f *front, r edge.Request, id string) (answer.Answer, *target, error) {
+	return func(f *Front, r edge.Request, id string) (answer.Answer, *target, error) {
 		if f.bad != nil {
 			return answer.Answer{}, nil, f.bad
 		}

@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"encoding/json"
@@ -20,7 +20,7 @@ const adminToken = "not-a-real-token-not-a-real-token-"
 
 const adminUsers = "/api/admin/users"
 
-func adminFront(origins ...string) (*front, *logged) {
+func adminFront(origins ...string) (*Front, *logged) {
 	f, l := testFront(origins...)
 	f.settings.AdminToken = seal.NewSecret(adminToken)
 	return f, l

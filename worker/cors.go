@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"slices"
@@ -14,7 +14,7 @@ import (
 const preflightSeconds = "7200"
 
 // options answers OPTIONS: to a preflight of a listed origin with what it may send.
-func (f *front) options(r edge.Request, found resource) answer.Answer {
+func (f *Front) options(r edge.Request, found resource) answer.Answer {
 	a := answer.Answer{Status: 204}.With("Allow", found.allow())
 	if !f.listed(r.Origin) {
 		return a
@@ -24,11 +24,11 @@ func (f *front) options(r edge.Request, found resource) answer.Answer {
 		With("Access-Control-Max-Age", preflightSeconds)
 }
 
-func (f *front) listed(origin string) bool { return slices.Contains(f.settings.AllowedOrigins, origin) }
+func (f *Front) listed(origin string) bool { return slices.Contains(f.settings.AllowedOrigins, origin) }
 
 // addCORS lets pages of a listed origin read an answer. Where there is a list,
 // caches are told that the answer depends on the origin.
-func (f *front) addCORS(a answer.Answer, origin string) answer.Answer {
+func (f *Front) addCORS(a answer.Answer, origin string) answer.Answer {
 	if len(f.settings.AllowedOrigins) == 0 {
 		return a
 	}

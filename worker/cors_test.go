@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"strings"
@@ -53,7 +53,7 @@ func answersOver(t *testing.T, https bool, origin string, allowed ...string) map
 		r.Origin, r.HTTPS = origin, https
 		f, _ := testFront(allowed...)
 		all[name], _ = ask(f, r)
-		all["failed: "+name] = f.failed(r, edge.Overloaded, "overloaded")
+		all["failed: "+name] = failed(f, r, edge.Overloaded, "overloaded")
 		f, _ = misconfigured(allowed...)
 		all["misconfigured: "+name], _ = ask(f, r)
 	}

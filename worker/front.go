@@ -1,5 +1,8 @@
-// Command worker is the one wasm program. Its Worker routes a request, verifies its
-// token and hands it to the user's Durable Object; those objects answer it.
+// Package worker is the Worker and its Durable Objects, without the runtime. The
+// Worker routes a request, verifies its token and hands it to the user's object; the
+// object looks at it anew, and answers. One [Front] and one [Objects] serve an isolate,
+// one call after the other; whatever waits does so in a goroutine of an object.
+// worker.mjs is what Cloudflare loads, and cmd/worker is the program that it runs.
 //
 //	routes.go    what a path answers to
 //	front.go     who may ask, what every answer has, and what is logged of it
@@ -7,8 +10,7 @@
 //	admin.go     what an operator may ask
 //	objects.go   the objects that are in memory, and what they are asked
 //	service.go   the admin service, which is the object that is nobody's
-//	main_js.go   how all this hangs on the runtime
-package main
+package worker
 
 import (
 	"errors"
@@ -24,8 +26,8 @@ import (
 	"latchkey/internal/settings"
 )
 
-// front answers a request or says whose object answers it. It keeps nothing of it.
-type front struct {
+// Front answers a request or says whose object answers it. It keeps nothing of it.
+type Front struct {
 	settings settings.Settings
 	bad      error // settings that are missing or bad
 	verifier *auth.Verifier
@@ -33,9 +35,9 @@ type front struct {
 	log      func(oplog.Line)
 }
 
-// newFront returns a front. Without good settings it answers, but does nothing.
-func newFront(set settings.Settings, bad error, now func() time.Time, log func(oplog.Line)) *front {
-	f := &front{settings: set, bad: bad, now: now, log: log}
+// NewFront returns a front. Without good settings it answers, but does nothing.
+func NewFront(set settings.Settings, bad error, now func() time.Time, log func(oplog.Line)) *Front {
+	f := &Front{settings: set, bad: bad, now: now, log: log}
 	if bad != nil {
 		log(oplog.Line{Evt: oplog.Settings, Outcome: oplog.Misconfigured, Err: bad.Error()})
 		return f
@@ -60,7 +62,7 @@ func (t target) op() oplog.Op {
 
 // serve returns the answer to a request, or the object that answers it. An error says
 // why neither: a [problem.Problem], or [auth.KeysWanted].
-func (f *front) serve(r edge.Request) (answer.Answer, *target, error) {
+func (f *Front) serve(r edge.Request) (answer.Answer, *target, error) {
 	found := f.find(r.Path)
 	if len(found.routes) == 0 {
 		return answer.Answer{}, nil, problem.New(problem.NotFound, "There is nothing at this path.")
@@ -80,9 +82,9 @@ func (f *front) serve(r edge.Request) (answer.Answer, *target, error) {
 	return found.routes[i].handle(f, r, found.id)
 }
 
-// route answers a request to the Worker, or hands it to an object with forward. What
+// Route answers a request to the Worker, or hands it to an object with forward. What
 // an object answers the object logs.
-func (f *front) route(c edge.Call, r edge.Request, forward func(object string)) {
+func (f *Front) Route(c edge.Call, r edge.Request, forward func(object string)) {
 	a, to, err := f.serve(r)
 	if wanted, ok := errors.AsType[*auth.KeysWanted](err); ok {
 		c.WantKeys(wanted.URL) // it is logged when it has come again
@@ -101,7 +103,7 @@ func (f *front) route(c edge.Call, r edge.Request, forward func(object string)) 
 
 // refuse logs why a request came to nothing before any object worked on it, and
 // returns its answer. The line is what else is known of it.
-func (f *front) refuse(r edge.Request, err error, line oplog.Line) answer.Answer {
+func (f *Front) refuse(r edge.Request, err error, line oplog.Line) answer.Answer {
 	p := problem.From(err)
 	a := p.Answer()
 	line.Evt, line.Method, line.Path = oplog.Request, r.Method, f.find(r.Path).pattern()
@@ -117,8 +119,8 @@ var failures = map[edge.Failure]struct{ code, detail string }{
 	edge.Unreached:  {problem.UpstreamUnavailable, "This user's requests cannot be served just now."},
 }
 
-// failed is the answer to a request that an object was to answer, and did not.
-func (f *front) failed(r edge.Request, failure edge.Failure, cause string) answer.Answer {
+// Failed answers a request that an object was to answer, and did not.
+func (f *Front) Failed(c edge.Call, r edge.Request, failure edge.Failure, cause string) {
 	var line oplog.Line
 	if _, to, err := f.serve(r); err == nil && to != nil {
 		line.Op = to.op()
@@ -128,16 +130,17 @@ func (f *front) failed(r edge.Request, failure edge.Failure, cause string) answe
 	}
 	told, known := failures[failure]
 	if !known {
-		return f.refuse(r, errors.New("a failure of an unknown kind: "+cause), line)
+		c.Respond(f.refuse(r, errors.New("a failure of an unknown kind: "+cause), line))
+		return
 	}
 	p := problem.New(told.code, told.detail)
 	p.RetryAfter, p.Cause = time.Second, errors.New(cause)
-	return f.refuse(r, p, line)
+	c.Respond(f.refuse(r, p, line))
 }
 
 // user handles a request of a user: it is forwarded to the user's object.
 func user(ask func(auth.Identity, edge.Request) (durable.Request, error)) handler {
-	return func(f *front, r edge.Request, _ string) (answer.Answer, *target, error) {
+	return func(f *Front, r edge.Request, _ string) (answer.Answer, *target, error) {
 		if f.bad != nil {
 			return answer.Answer{}, nil, f.bad
 		}
@@ -167,7 +170,7 @@ func ownLedger(_ auth.Identity, r edge.Request) (durable.Request, error) {
 	return ledgerPage(durable.OwnLedger, r.Query)
 }
 
-func health(f *front, _ edge.Request, _ string) (answer.Answer, *target, error) {
+func health(f *Front, _ edge.Request, _ string) (answer.Answer, *target, error) {
 	if f.bad != nil {
 		return answer.JSON(503, "application/json", map[string]string{"status": "misconfigured"}), nil, nil
 	}
@@ -175,7 +178,7 @@ func health(f *front, _ edge.Request, _ string) (answer.Answer, *target, error) 
 }
 
 // finish adds to an answer what every answer has.
-func (f *front) finish(a answer.Answer, r edge.Request) answer.Answer {
+func (f *Front) finish(a answer.Answer, r edge.Request) answer.Answer {
 	a = a.With("X-Content-Type-Options", "nosniff")
 	if r.HTTPS {
 		a = a.With("Strict-Transport-Security", "max-age=31536000") // a year
@@ -183,8 +186,8 @@ func (f *front) finish(a answer.Answer, r edge.Request) answer.Answer {
 	return f.addCORS(a, r.Origin)
 }
 
-// keysRead takes what a read of the issuer's key set came to, and logs it.
-func (f *front) keysRead(set, cacheControl string, failure error) {
+// KeysRead takes what a read of the issuer's key set came to, and logs it.
+func (f *Front) KeysRead(set, cacheControl string, failure error) {
 	line := oplog.Line{Evt: oplog.Issuer, Op: oplog.OpKeys, Outcome: oplog.Done}
 	if err := f.verifier.KeysRead(set, cacheControl, failure); err != nil {
 		line.Outcome, line.Err = oplog.Failed, err.Error()

@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"crypto/ed25519"
@@ -114,7 +114,7 @@ func TestHealth(t *testing.T) {
 	for _, method := range []string{"GET", "HEAD"} {
 		for _, authorization := range []string{"", "Bearer abc", ada(t)} {
 			for name, c := range map[string]struct {
-				make   func(...string) (*front, *logged)
+				make   func(...string) (*Front, *logged)
 				status int
 				body   string
 			}{
@@ -168,7 +168,7 @@ func TestTheLogTellsNoUnknownPath(t *testing.T) {
 			if strings.Contains(a.Body, token) {
 				t.Errorf("the client is told %s", a.Body)
 			}
-			f.failed(r, edge.Unreached, "the program ended")
+			failed(f, r, edge.Unreached, "the program ended")
 			if line := l.one(t); line.Path != "" || strings.Contains(line.String(), token) {
 				t.Errorf("failed logged %s", line)
 			}
@@ -240,7 +240,7 @@ func TestWhereAnObjectGaveNoAnswerTheWorkerDoes(t *testing.T) {
 			} {
 				f, l := adminFront(app)
 				r.request.Origin = app
-				a := f.failed(r.request, c.failure, cause)
+				a := failed(f, r.request, c.failure, cause)
 				isProblem(t, a, c.status, c.code)
 				if strings.Contains(a.Body, "reset") || strings.Contains(a.Body, `"detail":""`) {
 					t.Errorf("the client is told %s", a.Body)
@@ -285,7 +285,7 @@ func TestARequestComesAgainForTheKeysOfItsIssuer(t *testing.T) {
 			f.verifier = auth.NewVerifier(auth.Rules{KeySetURL: "https://issuer.example/keys", MaxLifetime: auth.MaxLifetime}, func() time.Time { return now })
 			for _, url := range []string{"https://issuer.example/keys", ""} { // the next one waits
 				var again called
-				f.route(&again, r, func(object string) { t.Errorf("it is handed to %s", object) })
+				f.Route(&again, r, func(object string) { t.Errorf("it is handed to %s", object) })
 				if again.keys == nil || *again.keys != url {
 					t.Fatalf("it is answered %+v", again)
 				}
@@ -293,7 +293,7 @@ func TestARequestComesAgainForTheKeysOfItsIssuer(t *testing.T) {
 			if len(l.lines) != 0 {
 				t.Fatalf("logged %v", l.lines)
 			}
-			f.keysRead(set, "", c.failure)
+			f.KeysRead(set, "", c.failure)
 			if line := l.one(t); line.Evt != oplog.Issuer || line.Op != "keys" || line.Outcome != c.outcome || (line.Err != "") != (c.failure != nil) {
 				t.Errorf("logged %s", line)
 			}

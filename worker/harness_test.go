@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"encoding/json"
@@ -42,16 +42,16 @@ func (l *logged) add(line oplog.Line) {
 	l.lines = append(l.lines, line)
 }
 
-func testFront(origins ...string) (*front, *logged) {
+func testFront(origins ...string) (*Front, *logged) {
 	l := &logged{}
 	set := settings.Settings{AllowedOrigins: origins, Tokens: auth.Rules{Secrets: []seal.Secret{seal.NewSecret(secret)}, MaxLifetime: auth.MaxLifetime}}
-	return newFront(set, nil, func() time.Time { return now }, l.add), l
+	return NewFront(set, nil, func() time.Time { return now }, l.add), l
 }
 
 // misconfigured is a front as it is where a setting is bad: without a verifier.
-func misconfigured(origins ...string) (*front, *logged) {
+func misconfigured(origins ...string) (*Front, *logged) {
 	l := &logged{}
-	f := newFront(settings.Settings{AllowedOrigins: origins}, errors.New("KEY_ENCRYPTION_KEY is missing"), func() time.Time { return now }, l.add)
+	f := NewFront(settings.Settings{AllowedOrigins: origins}, errors.New("KEY_ENCRYPTION_KEY is missing"), func() time.Time { return now }, l.add)
 	if line := l.lines[0]; line.Evt != oplog.Settings || line.Outcome != oplog.Misconfigured || !strings.Contains(line.Err, "KEY_ENCRYPTION_KEY") {
 		panic("bad settings are not logged: " + line.String())
 	}
@@ -82,15 +82,22 @@ func (c *called) answered() {
 }
 
 // ask has the front answer a request, and returns the answer, or who it is handed to.
-func ask(f *front, r edge.Request) (answer.Answer, *target) {
+func ask(f *Front, r edge.Request) (answer.Answer, *target) {
 	c := &called{}
 	var to *target
-	f.route(c, r, func(object string) {
+	f.Route(c, r, func(object string) {
 		if _, to, _ = f.serve(r); to.object != object || c.times > 0 {
 			panic("it is handed to another object than it is for, or answered too")
 		}
 	})
 	return c.answer, to
+}
+
+// failed has the front answer a request that an object did not.
+func failed(f *Front, r edge.Request, failure edge.Failure, cause string) answer.Answer {
+	c := &called{}
+	f.Failed(c, r, failure, cause)
+	return c.answer
 }
 
 // none demands that nothing was logged.

@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"crypto/rand"
@@ -16,8 +16,8 @@ import (
 	"latchkey/internal/users"
 )
 
-// platform is what the runtime gives to one construction of an object.
-type platform interface {
+// Platform is what the runtime gives to one construction of an object.
+type Platform interface {
 	Name() string  // the user's id, or adminName
 	Number() int32 // that no other construction has
 	Storage() durable.Storage
@@ -32,16 +32,16 @@ type platform interface {
 	Close()
 }
 
-// objects are the Durable Objects that are in memory: the active ones, which have
+// Objects are the Durable Objects that are in memory: the active ones, which have
 // something going on, and some that are idle, whose state need not be read again.
-type objects struct {
-	front *front
+type Objects struct {
+	front *Front
 	kept  map[int32]*object // by number
 }
 
 type object struct {
 	user     *durable.Object
-	platform platform
+	platform Platform
 	idle     bool
 }
 
@@ -49,8 +49,15 @@ type object struct {
 // about 1 MiB then.
 const maxKept = 512
 
+// NewObjects returns objects that have nothing in memory. They take requests as the
+// front does.
+func NewObjects(f *Front) *Objects { return &Objects{front: f, kept: map[int32]*object{}} }
+
+// Kept is how many objects are in memory.
+func (o *Objects) Kept() int { return len(o.kept) }
+
 // open returns the object of a user, which is active from now on.
-func (o *objects) open(p platform) *durable.Object {
+func (o *Objects) open(p Platform) *durable.Object {
 	kept := o.kept[p.Number()]
 	if kept == nil {
 		o.makeRoom()
@@ -70,7 +77,7 @@ func (o *objects) open(p platform) *durable.Object {
 
 // makeRoom lets go of idle objects where there are too many. An active one is not let
 // go: what it works on would be worked on twice.
-func (o *objects) makeRoom() {
+func (o *Objects) makeRoom() {
 	for number, each := range o.kept {
 		if len(o.kept) < maxKept {
 			return
@@ -81,18 +88,18 @@ func (o *objects) makeRoom() {
 	}
 }
 
-// closed lets go of an object that the runtime has collected, perhaps in the middle of
+// Closed lets go of an object that the runtime has collected, perhaps in the middle of
 // something.
-func (o *objects) closed(number int32) {
+func (o *Objects) Closed(number int32) {
 	if each := o.kept[number]; each != nil {
 		delete(o.kept, number)
 		each.platform.Close()
 	}
 }
 
-// serve answers a request that the Worker has forwarded. It is looked at anew:
+// Serve answers a request that the Worker has forwarded. It is looked at anew:
 // an object takes nobody's word for whose request it is.
-func (o *objects) serve(c edge.Call, p platform, r edge.Request) {
+func (o *Objects) Serve(c edge.Call, p Platform, r edge.Request) {
 	_, to, err := o.front.serve(r)
 	if wanted, ok := errors.AsType[*auth.KeysWanted](err); ok {
 		c.WantKeys(wanted.URL) // the Worker may run elsewhere, and its keys are there
@@ -111,8 +118,8 @@ func (o *objects) serve(c edge.Call, p platform, r edge.Request) {
 	}
 }
 
-// alarm is answered once the work is done.
-func (o *objects) alarm(c edge.Call, p platform) {
+// Alarm does what an object was to be woken for; it is answered once the work is done.
+func (o *Objects) Alarm(c edge.Call, p Platform) {
 	if o.front.bad != nil {
 		c.Done(errors.New("the settings are bad"))
 		return
@@ -134,6 +141,10 @@ const (
 	callKnows     callKind = "knows"     // of a user's object: whether it knows the key of a hash
 )
 
+// Daily is the internal call that the cron trigger makes, and the object that answers
+// it.
+func Daily() (object, call string) { return adminName, internalCall{Kind: callReconcile}.String() }
+
 func (c internalCall) String() string {
 	encoded, err := json.Marshal(c)
 	if err != nil {
@@ -142,8 +153,8 @@ func (c internalCall) String() string {
 	return string(encoded)
 }
 
-// answerCall answers an internal call.
-func (o *objects) answerCall(c edge.Call, p platform, encoded string) {
+// AnswerCall answers an internal call.
+func (o *Objects) AnswerCall(c edge.Call, p Platform, encoded string) {
 	if o.front.bad != nil {
 		c.Done(errors.New("the settings are bad"))
 		return
@@ -165,7 +176,7 @@ func (o *objects) answerCall(c edge.Call, p platform, encoded string) {
 }
 
 // knows asks a user's object whether it knows a key.
-func knows(p platform, user, hash string) (bool, error) {
+func knows(p Platform, user, hash string) (bool, error) {
 	body, err := p.Call(user, internalCall{Kind: callKnows, Hash: hash}.String())
 	if err != nil {
 		return false, err

@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"net/url"
@@ -11,8 +11,8 @@ import (
 )
 
 // handler returns the answer to a request, or the object that gives it. The id is
-// that of the path. Its errors are those of [front.serve].
-type handler func(f *front, r edge.Request, id string) (answer.Answer, *target, error)
+// that of the path. Its errors are those of [Front.serve].
+type handler func(f *Front, r edge.Request, id string) (answer.Answer, *target, error)
 
 // route is a method of a path, and what answers to it.
 type route struct {
@@ -46,7 +46,7 @@ type resource struct {
 }
 
 // find returns what a path names. The admin API is not there at all without a token.
-func (f *front) find(path string) (found resource) {
+func (f *Front) find(path string) (found resource) {
 	for _, candidate := range routes {
 		id, ok := match(candidate.pattern, path)
 		if !ok || strings.HasPrefix(candidate.pattern, adminPaths) && f.settings.AdminToken.Reveal() == "" {

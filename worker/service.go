@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"fmt"
@@ -38,7 +38,7 @@ type adminRequest struct {
 func toAdmin(r adminRequest) *target { return &target{object: adminName, admin: r} }
 
 // administer does what is asked of the admin service, and logs it.
-func (o *objects) administer(p platform, r adminRequest, reply func(answer.Answer)) {
+func (o *Objects) administer(p Platform, r adminRequest, reply func(answer.Answer)) {
 	began := o.front.now()
 	line := oplog.Line{Evt: oplog.Admin, Op: oplog.Op(r.Action), Outcome: oplog.Done}
 	body, err := o.perform(p, r, &line)
@@ -56,7 +56,7 @@ func (o *objects) administer(p platform, r adminRequest, reply func(answer.Answe
 
 // perform returns the body of the answer. A mistake in the program is an error like any
 // other: nothing but this goroutine ends.
-func (o *objects) perform(p platform, r adminRequest, line *oplog.Line) (body any, err error) {
+func (o *Objects) perform(p Platform, r adminRequest, line *oplog.Line) (body any, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			o.front.log(oplog.Line{Evt: oplog.Panic, Op: line.Op, Err: fmt.Sprintf("%v\n%s", cause, debug.Stack())})

@@ -2,9 +2,7 @@
 
 package edge
 
-import (
-	"errors"
-)
+import "errors"
 
 // Object is what one construction of a Durable Object has: its storage, and
 // promises that are waited for in its name.

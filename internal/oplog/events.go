@@ -18,7 +18,7 @@ const (
 )
 
 // Op is what was done. Of a request to a user's object it is a durable.Action; of a
-// panic, what had called the program.
+// panic, what had called the program, or nothing.
 type Op string
 
 // The ops of everything else.
