@@ -57,6 +57,7 @@ type Runtime struct {
 	Storage   Storage
 	DB        users.DB
 	Transport http.RoundTripper // to OpenRouter
+	Sockets   Sockets
 	Now       func() time.Time
 	NewOp     func() string // an id that no other creation has
 	Log       func(oplog.Line)
@@ -76,6 +77,7 @@ type Object struct {
 	ownReads     int           // requests of the user beside the queue
 	bucket       bucket        // of the user's requests
 	runsTasks    bool          // background work is going on
+	told         int64         // the version that the sockets were told last
 	alarmWaiters []func(error) // to be told, by alarms that rang, once all is done for now
 }
 
@@ -83,6 +85,7 @@ type Object struct {
 func New(user string, r Runtime) *Object {
 	o := &Object{runtime: r, user: user}
 	o.store = store{storage: r.Storage, settings: &o.runtime.Settings, now: r.Now, jitter: jitterOf(user)}
+	o.store.socketsExpire = func() time.Time { return firstExpiry(openSockets(r.Sockets), r.Now()) }
 	o.queue.joins = func(waiting, next Request) bool { return waiting.Action == next.Action && next.Action.Shared() }
 	o.queue.work = o.work
 	return o
@@ -156,9 +159,26 @@ func (o *Object) work(r Request) (answer.Answer, func(joined, waiting int)) {
 			line.Shared = joined
 		}
 		o.runtime.Log(line)
-		o.runTasks()
+		o.afterwards(r.Action, Outcome(line.Outcome))
 		o.end(joined)
 	}
+}
+
+// afterwards does what nobody waits for, once all who asked have the answer.
+func (o *Object) afterwards(action Action, outcome Outcome) {
+	if action != Me && action != Refresh && action != Connect {
+		outcome = Kept
+	}
+	o.tell(outcome, action == Connect)
+	if action == Connect {
+		o.closeExpired()
+		// Where the alarm rings earlier anyhow, nothing is written. Dying before this write
+		// closes the socket.
+		if err := o.store.apply(func(*State) *account.Entry { return nil }); err != nil {
+			o.runtime.Log(oplog.Line{Evt: oplog.Background, User: o.user, Op: oplog.OpTell, Outcome: oplog.Failed, Err: err.Error()})
+		}
+	}
+	o.runTasks()
 }
 
 // end counts out what has ended. Once nothing is going on any more, the alarm is set

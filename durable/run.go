@@ -45,6 +45,7 @@ func (o *Object) Alarm(done func(error)) {
 	if repairs {
 		o.queue.add(Request{Action: repair}, func(answer.Answer) {})
 	}
+	o.closeExpired()
 	o.runTasks()
 	o.end(1)
 }
@@ -130,6 +131,7 @@ func (o *Object) try(task Task) error {
 	}
 	line.Millis, line.Calls = now.Sub(began).Milliseconds(), calls.calls
 	o.runtime.Log(line)
+	o.tell(Kept, false)
 	return err
 }
 

@@ -28,6 +28,7 @@ var routes = []route{
 	{"GET", "/api/users/me", user(me)},
 	{"POST", "/api/users/me/openrouter-api-key/refresh", user(refresh)},
 	{"GET", "/api/users/me/ledger", user(ownLedger)},
+	{"GET", eventsPath, events},
 	{"GET", "/api/admin/users", operator(listUsers)},
 	{"GET", "/api/admin/users/{id}", operator(inspectUser)},
 	{"PATCH", "/api/admin/users/{id}", operator(adjustUser)},
