@@ -17,11 +17,11 @@ import (
 	"latchkey/internal/problem"
 )
 
-// hostile runs a test in a world of its own, and shows the end of what happened where it fails.
-func hostile(t *testing.T, f func(t *testing.T, w *world)) {
+// hostile runs a test in a simulation of its own, and shows the end of what happened where it fails.
+func hostile(t *testing.T, f func(t *testing.T, w *simulation)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		f(t, w)
 		for _, v := range w.violations {
 			t.Error(v)
@@ -35,15 +35,15 @@ func hostile(t *testing.T, f func(t *testing.T, w *world)) {
 	})
 }
 
-func (w *world) one(want durable.Action) *reply { got := w.ask(ada, want); w.finish(); return got }
+func (w *simulation) one(want durable.Action) *reply { got := w.ask(ada, want); w.finish(); return got }
 
-func (w *world) patch(a adminapi.Adjustment) *reply {
+func (w *simulation) patch(a adminapi.Adjustment) *reply {
 	got := w.request(ada, durable.Request{Action: durable.Adjust, Adjustment: a})
 	w.finish()
 	return got
 }
 
-func (w *world) keyOf(hash string) openroutertest.Key {
+func (w *simulation) keyOf(hash string) openroutertest.Key {
 	for _, k := range w.server.Keys() {
 		if k.Hash == hash {
 			return k
@@ -54,7 +54,7 @@ func (w *world) keyOf(hash string) openroutertest.Key {
 
 // KEY_TTL and a guardrail that is away for longer than the key lives.
 func TestAKeyThatRanOutWhileItWaitedForItsGuardrailIsNotHandedOut(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
+	hostile(t, func(t *testing.T, w *simulation) {
 		guarded(w)
 		w.settings.KeyTTL = time.Minute
 		w.fail("ASSIGN", notSent)
@@ -72,13 +72,13 @@ func TestAKeyThatRanOutWhileItWaitedForItsGuardrailIsNotHandedOut(t *testing.T) 
 
 // A user who only looks, near the end of a quota: the key is replaced for ever.
 func TestAKeyIsNotReplacedByOneThatHoldsNoMore(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
+	hostile(t, func(t *testing.T, w *simulation) {
 		holding(w)
 		w.settings.Policy.RenewAfter = 720 * time.Hour
 		w.settings.Policy.TotalLimit = 1300 * account.Credit / 1000
 		w.settings.RotationOverlap = 60 * time.Second
 		w.settings.MeterInterval = 5 * time.Second
-		a := &adversary{world: w}
+		a := &adversary{simulation: w}
 		a.want(durable.Me)
 		a.spendOn(a.latest(), 0.6)
 		a.pass(10 * time.Second)
@@ -88,7 +88,7 @@ func TestAKeyIsNotReplacedByOneThatHoldsNoMore(t *testing.T) {
 			a.pass(time.Minute)
 		}
 		if n := w.server.Calls()[openroutertest.OpCreate]; n > 3 {
-			t.Errorf("in a day of looking, with nothing spent, %d keys were made; calls %v; ledger %d", n, w.server.Calls(), len(w.home(ada).ledger))
+			t.Errorf("in a day of looking, with nothing spent, %d keys were made; calls %v; ledger %d", n, w.server.Calls(), len(w.instance(ada).ledger))
 		}
 	})
 }
@@ -102,7 +102,7 @@ func TestADisablingThatIsNotConfirmedIsNoneAndCostsNothing(t *testing.T) {
 		"204":               ``,
 	} {
 		t.Run(name, func(t *testing.T) {
-			hostile(t, func(t *testing.T, w *world) {
+			hostile(t, func(t *testing.T, w *simulation) {
 				holding(w)
 				w.settings.Policy.TotalLimit = 2 * account.Credit
 				w.server.SetUsageLag(60 * time.Second)
@@ -115,7 +115,7 @@ func TestADisablingThatIsNotConfirmedIsNoneAndCostsNothing(t *testing.T) {
 					}
 					return nil
 				}
-				a := &adversary{world: w}
+				a := &adversary{simulation: w}
 				for range 12 {
 					a.want(durable.Me)
 					a.want(durable.Refresh)
@@ -138,8 +138,8 @@ func TestADisablingThatIsNotConfirmedIsNoneAndCostsNothing(t *testing.T) {
 func TestADeletionThatIsNotConfirmedIsNone(t *testing.T) {
 	for _, lie := range []string{`{"error":{"code":500,"message":"Internal"}}`, `{"deleted":false}`, `garbage`} {
 		t.Run(lie, func(t *testing.T) {
-			hostile(t, func(t *testing.T, w *world) {
-				a := &adversary{world: w}
+			hostile(t, func(t *testing.T, w *simulation) {
+				a := &adversary{simulation: w}
 				a.want(durable.Me)
 				w.answer = func(method string, r *http.Request) *http.Response {
 					if method == "DELETE" {
@@ -161,7 +161,7 @@ func TestADeletionThatIsNotConfirmedIsNone(t *testing.T) {
 
 // A list that ignores its offset.
 func TestAListThatDoesNotGoOnEndsTheWalk(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
+	hostile(t, func(t *testing.T, w *simulation) {
 		w.one(durable.Me)
 		var rows []string
 		for i := range 100 {
@@ -179,7 +179,7 @@ func TestAListThatDoesNotGoOnEndsTheWalk(t *testing.T) {
 		w.fail("POST", answerLost)
 		w.one(durable.Refresh)
 		w.decide = nil
-		a := &adversary{world: w}
+		a := &adversary{simulation: w}
 		a.pass(time.Hour)
 		if n > 100 {
 			t.Errorf("%d LIST calls within an hour for one orphan", n)
@@ -189,8 +189,8 @@ func TestAListThatDoesNotGoOnEndsTheWalk(t *testing.T) {
 
 // A list that has the orphan's name beside the hash of the present key.
 func TestASearchNeverDeletesAKeyThatIsKnown(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
-		a := &adversary{world: w}
+	hostile(t, func(t *testing.T, w *simulation) {
+		a := &adversary{simulation: w}
 		overlapping(w)
 		a.want(durable.Me)
 		a.spendOn(a.latest(), 0.6)
@@ -219,8 +219,8 @@ func TestASearchNeverDeletesAKeyThatIsKnown(t *testing.T) {
 
 // A list that has the orphan under a hash that is none.
 func TestALostKeyThatIsListedWithoutItsHashIsLookedForAgain(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
-		a := &adversary{world: w}
+	hostile(t, func(t *testing.T, w *simulation) {
+		a := &adversary{simulation: w}
 		a.want(durable.Me)
 		w.fail("POST", answerLost)
 		a.want(durable.Refresh)
@@ -248,8 +248,8 @@ func TestALostKeyThatIsListedWithoutItsHashIsLookedForAgain(t *testing.T) {
 
 // A refresh whose POST fails, and the next request is a GET: the leaked key of an overlap goes on.
 func TestARefreshWhosePOSTFailsEndsTheOverlapToo(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
-		a := &adversary{world: w}
+	hostile(t, func(t *testing.T, w *simulation) {
+		a := &adversary{simulation: w}
 		w.settings.RotationOverlap = time.Hour
 		a.want(durable.Me)
 		first := a.latest()
@@ -270,8 +270,8 @@ func TestARefreshWhosePOSTFailsEndsTheOverlapToo(t *testing.T) {
 
 // HARD_CAP is switched on while a key waits for its guardrail.
 func TestAHardCapThatIsSwitchedOnHoldsForAKeyThatWaitsForItsGuardrail(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
-		a := &adversary{world: w}
+	hostile(t, func(t *testing.T, w *simulation) {
+		a := &adversary{simulation: w}
 		w.settings.Policy.TotalLimit = 12 * account.Credit / 10
 		w.settings.Policy.RenewAfter = time.Hour
 		a.want(durable.Me)
@@ -295,8 +295,8 @@ func TestAHardCapThatIsSwitchedOnHoldsForAKeyThatWaitsForItsGuardrail(t *testing
 
 // An operator enables a key again that waits to be settled.
 func TestAKeyThatIsEnabledAgainWhileItWaitsToBeSettledIsDisabledAgain(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
-		a := &adversary{world: w}
+	hostile(t, func(t *testing.T, w *simulation) {
+		a := &adversary{simulation: w}
 		holding(w)
 		w.settings.Policy.TotalLimit = 2 * account.Credit
 		w.server.SetUsageLag(60 * time.Second)
@@ -324,8 +324,8 @@ func TestAKeyThatIsEnabledAgainWhileItWaitsToBeSettledIsDisabledAgain(t *testing
 
 // A reading that was answered before the key was final, and arrived after.
 func TestASlowReadingIsAsOldAsItsRequest(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
-		a := &adversary{world: w}
+	hostile(t, func(t *testing.T, w *simulation) {
+		a := &adversary{simulation: w}
 		holding(w)
 		w.settings.SettleAfter = 10 * time.Second
 		w.server.SetUsageLag(10 * time.Second)
@@ -364,7 +364,7 @@ func TestASlowReadingIsAsOldAsItsRequest(t *testing.T) {
 func TestNamesInAnotherFormLeaveNoKeysBehind(t *testing.T) {
 	for _, user := range []string{"e\u0301va", "a\tb", " ada "} {
 		t.Run(user, func(t *testing.T) {
-			hostile(t, func(t *testing.T, w *world) {
+			hostile(t, func(t *testing.T, w *simulation) {
 				w.server.SetNameForm(openroutertest.NamesNormal)
 				var got *reply
 				for range 20 {
@@ -382,8 +382,8 @@ func TestNamesInAnotherFormLeaveNoKeysBehind(t *testing.T) {
 
 // The clock of two machines differs, and the object moves between them.
 func TestAClockThatHopsSettlesNothingEarly(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
-		a := &adversary{world: w}
+	hostile(t, func(t *testing.T, w *simulation) {
+		a := &adversary{simulation: w}
 		holding(w)
 		w.settings.Policy.TotalLimit = 2 * account.Credit
 		w.settings.MeterInterval = time.Millisecond // each reading is written down
@@ -421,7 +421,7 @@ func TestAClockThatHopsSettlesNothingEarly(t *testing.T) {
 
 // A POST whose answer says that the key is disabled.
 func TestANewKeyThatIsDisabledIsHandedToNobody(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
+	hostile(t, func(t *testing.T, w *simulation) {
 		w.server.Fail(openroutertest.OpCreate, openroutertest.Fault{Kind: openroutertest.KindAlter, Patch: json.RawMessage(`{"data":{"disabled":true}}`)}, 1)
 		got := w.one(durable.Me)
 		if got.Status == 200 {
@@ -433,12 +433,12 @@ func TestANewKeyThatIsDisabledIsHandedToNobody(t *testing.T) {
 // What a later version left to be done is kept, does not hinder what else is to be
 // done, and is logged once for each time that the state is read.
 func TestAnUnknownKindOfWorkIsLeftAlone(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
-		a := &adversary{world: w}
+	hostile(t, func(t *testing.T, w *simulation) {
+		a := &adversary{simulation: w}
 		w.kept = true
 		a.want(durable.Me)
 		w.crash(ada)
-		h := w.home(ada)
+		h := w.instance(ada)
 		const unknown = `{"since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:00Z","archive":"x"}`
 		h.state = strings.Replace(h.state, `"at":`, `"chores":[`+unknown+`],"at":`, 1)
 		a.want(durable.Refresh)
@@ -468,11 +468,11 @@ func TestAnUnknownKindOfWorkIsLeftAlone(t *testing.T) {
 
 // A call that a later version left hanging may be about the user's key.
 func TestAnUnknownKindOfCallKeepsTheKeyBack(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
+	hostile(t, func(t *testing.T, w *simulation) {
 		w.kept = true
 		w.one(durable.Me)
 		w.crash(ada)
-		h := w.home(ada)
+		h := w.instance(ada)
 		const unknown = `{"export":"x","since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:00Z"}`
 		h.state = strings.Replace(h.state, `"at":`, `"pending":`+unknown+`,"at":`, 1)
 		w.server.ResetCalls()
@@ -498,7 +498,7 @@ func TestAnUnknownKindOfCallKeepsTheKeyBack(t *testing.T) {
 // A new key waits for its guardrail beside the present one for longer than it lives:
 // it is given up, and the present one is looked at like any other.
 func TestAKeyThatRanOutBesideThePresentOneIsGivenUp(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
+	hostile(t, func(t *testing.T, w *simulation) {
 		guarded(w)
 		overlapping(w)
 		first := w.one(durable.Me)
@@ -521,7 +521,7 @@ func TestAKeyThatRanOutBesideThePresentOneIsGivenUp(t *testing.T) {
 // An operator disabled the user's key at OpenRouter, and lowers what remains here:
 // the user gets a new key.
 func TestALimitThatIsLoweredDoesNotReplaceADisabledKey(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
+	hostile(t, func(t *testing.T, w *simulation) {
 		w.settings.Policy.HardCap = true
 		got := w.one(durable.Me)
 		w.server.SetDisabled(got.Hash, true)
@@ -540,9 +540,9 @@ func TestADisablingThatWasRefusedAndTookEffectLocksNobodyOut(t *testing.T) {
 		status int
 	}{{"429", 429}, {"403", 403}} {
 		t.Run(c.name, func(t *testing.T) {
-			hostile(t, func(t *testing.T, w *world) {
+			hostile(t, func(t *testing.T, w *simulation) {
 				holding(w)
-				a := &adversary{world: w}
+				a := &adversary{simulation: w}
 				a.want(durable.Me)
 				a.spendOn(a.latest(), 0.6)
 				w.server.Fail(openroutertest.OpUpdate, openroutertest.Fault{Kind: openroutertest.KindStatus, Status: c.status, Applied: true}, 1)
@@ -563,8 +563,8 @@ func TestADisablingThatWasRefusedAndTookEffectLocksNobodyOut(t *testing.T) {
 // A POST that was carried out and answered with a redirect (303: "see the result there").
 func TestAPOSTThatIsNotRefusedForCertainLeavesNoKeyBehind(t *testing.T) {
 	for _, status := range []int{303, 409} {
-		hostile(t, func(t *testing.T, w *world) {
-			a := &adversary{world: w}
+		hostile(t, func(t *testing.T, w *simulation) {
+			a := &adversary{simulation: w}
 			a.want(durable.Me)
 			first := true
 			w.answer = func(method string, r *http.Request) *http.Response {
@@ -589,7 +589,7 @@ func TestAPOSTThatIsNotRefusedForCertainLeavesNoKeyBehind(t *testing.T) {
 
 // A damaged row that still tells the key: erasing the user is to delete that key.
 func TestErasingADamagedRowDeletesItsKey(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
+	hostile(t, func(t *testing.T, w *simulation) {
 		oldRow(w)
 		w.db.rows[ada][9] = "garbage" // created_at
 		if got := w.one(durable.Me); got.Status != 500 {
@@ -605,8 +605,8 @@ func TestErasingADamagedRowDeletesItsKey(t *testing.T) {
 
 // Guardrail away, and many tabs: what is due in the background starves; the key of an overlap outlives it.
 func TestManyTabsDoNotKeepAnOverlapAlive(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
-		a := &adversary{world: w}
+	hostile(t, func(t *testing.T, w *simulation) {
+		a := &adversary{simulation: w}
 		guarded(w)
 		overlapping(w) // 30 s
 		a.want(durable.Me)
@@ -644,7 +644,7 @@ func TestManyTabsDoNotKeepAnOverlapAlive(t *testing.T) {
 
 // A row of D1 plants a key that is none of ours; OpenRouter cannot be read.
 func TestAnUnsealedKeyOfARowIsHandedOutOnlyOnceItWasRead(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
+	hostile(t, func(t *testing.T, w *simulation) {
 		oldRow(w)
 		w.db.rows[ada][3] = "sk-evil"
 		w.fail("GET", status500)
@@ -663,12 +663,12 @@ func TestAnUnsealedKeyOfARowIsHandedOutOnlyOnceItWasRead(t *testing.T) {
 func TestAQuotaWithLittleLeftEndsInNoLockout(t *testing.T) {
 	for _, overlap := range []time.Duration{0, time.Minute} {
 		t.Run(overlap.String(), func(t *testing.T) {
-			hostile(t, func(t *testing.T, w *world) {
+			hostile(t, func(t *testing.T, w *simulation) {
 				holding(w)
 				w.settings.Policy.RenewAfter = 720 * time.Hour
 				w.settings.RotationOverlap = overlap
 				w.settings.MeterInterval = 5 * time.Second
-				a := &adversary{world: w}
+				a := &adversary{simulation: w}
 				a.want(durable.Me)
 				rest := func() { a.pass(10 * time.Minute); a.want(durable.Me); a.pass(10 * time.Minute) }
 				for range 11 { // 8.8
@@ -698,11 +698,11 @@ func TestAQuotaWithLittleLeftEndsInNoLockout(t *testing.T) {
 func TestNobodyIsLockedOutBySpendingCents(t *testing.T) {
 	stuck, n := 0, 400
 	for seed := range uint64(n) {
-		hostile(t, func(t *testing.T, w *world) {
+		hostile(t, func(t *testing.T, w *simulation) {
 			holding(w)
 			w.settings.Policy.RenewAfter = 720 * time.Hour
 			w.settings.RotationOverlap = time.Minute
-			a := &adversary{world: w}
+			a := &adversary{simulation: w}
 			a.want(durable.Me)
 			x := seed*2654435761 + 12345
 			for range 400 { // spends by cents, asks now and then, rests now and then
@@ -731,11 +731,11 @@ func TestNobodyIsLockedOutBySpendingCents(t *testing.T) {
 // METER_INTERVAL under HARD_CAP: a 402, and 200 with the very key that was withheld, in turns;
 // that key may have nothing on it.
 func TestAReadingThatWithheldAKeyIsNotUsedAgainToHandItOut(t *testing.T) {
-	hostile(t, func(t *testing.T, w *world) {
+	hostile(t, func(t *testing.T, w *simulation) {
 		holding(w)
 		w.settings.MeterInterval = 5 * time.Second
 		w.settings.Policy.TotalLimit = 2 * account.Credit
-		a := &adversary{world: w}
+		a := &adversary{simulation: w}
 		a.want(durable.Me)
 		a.spendOn(a.latest(), 0.2)
 		a.pass(10 * time.Second)
@@ -752,7 +752,7 @@ func TestAReadingThatWithheldAKeyIsNotUsedAgainToHandItOut(t *testing.T) {
 
 // 204 says that it is done: every key of the user, not the present one alone.
 func TestErasingEndsAllKeysOfAUser(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		overlapping(w)
 		w.crash(ada)
 		w.spend(ada, 0.6)
@@ -771,11 +771,11 @@ func TestErasingEndsAllKeysOfAUser(t *testing.T) {
 // D1 does not know when a key ends, and OpenRouter does.
 func TestAnImportedKeyKeepsItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.settings.KeyTTL = time.Hour
 		first := w.asked(durable.Me)
 		w.crash(ada)
-		w.home(ada).state, w.home(ada).alarm = "", time.Time{} // the object was lost
+		w.instance(ada).state, w.instance(ada).alarm = "", time.Time{} // the object was lost
 		w.expect(w.asked(durable.Me), "kept")
 		w.now = w.now.Add(2 * time.Hour)
 		if got := w.asked(durable.Me); got.Outcome != "rotated" || got.Key == first.Key {
@@ -786,21 +786,21 @@ func TestAnImportedKeyKeepsItsEnd(t *testing.T) {
 }
 
 func TestAnErasureThatCannotBeWrittenLeavesADamagedUserDamaged(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		w.crash(ada)
-		stored := w.home(ada).state
-		w.home(ada).state, w.home(ada).readOnly = `{"record":`, true
+		stored := w.instance(ada).state
+		w.instance(ada).state, w.instance(ada).readOnly = `{"record":`, true
 		w.expect(w.asked(durable.Erase), problem.Internal)
 		w.expect(w.asked(durable.Me), problem.Internal)
 		w.crash(ada)
-		w.home(ada).state, w.home(ada).readOnly = stored, false
+		w.instance(ada).state, w.instance(ada).readOnly = stored, false
 	})
 }
 
 // A refresh may find that a new key waits for its guardrail: then that is the new
 // key, and the old one has no overlap.
 func TestARefreshThatFinishesARotationEndsTheOldKey(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		guarded(w)
 		overlapping(w)
 		w.crash(ada)

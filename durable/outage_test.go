@@ -20,14 +20,14 @@ import (
 // ends as soon as it can.
 func TestADeletionThatIsRefusedIsTriedOnAndCalledStuckAfterADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		smallQuota(w)
 		w.asked(durable.Me)
 		w.spend(ada, 0.95)
 		w.asked(durable.Me)
 		until := w.now.Add(30 * time.Hour)
 		w.lines = nil
-		w.decide = func(c *call) fate {
+		w.decide = func(c *call) fault {
 			if c.method == "DELETE" && w.now.Before(until) {
 				return refused403
 			}
@@ -68,12 +68,12 @@ func TestADeletionThatIsRefusedIsTriedOnAndCalledStuckAfterADay(t *testing.T) {
 func TestD1IsRightWithinAMinuteOfItsRecovery(t *testing.T) {
 	for _, outage := range []time.Duration{time.Second, time.Minute, 6 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(1)
+			w := newSimulation(1)
 			w.asked(durable.Me)
 			w.spend(ada, 0.2)
 			until := w.now.Add(outage)
 			var right time.Time
-			w.decide = func(c *call) fate {
+			w.decide = func(c *call) fault {
 				if c.method != "D1" {
 					return well
 				}
@@ -100,12 +100,12 @@ func TestD1IsRightWithinAMinuteOfItsRecovery(t *testing.T) {
 // is one write to storage, and D1 adds no more than the alarm that it is written by.
 func TestABurstIsWrittenToD1Seldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.settings.Policy.KeyLimit, w.kept = 5*account.Credit, true
 		w.asked(durable.Me)
-		w.decide = func(*call) fate { return well }
+		w.decide = func(*call) fault { return well }
 		w.lines = nil
-		h := w.home(ada)
+		h := w.instance(ada)
 		h.writes, h.alarms = 0, 0
 		const changes, apart = 100, 250 * time.Millisecond
 		for range changes {
@@ -149,11 +149,11 @@ func TestABurstIsWrittenToD1Seldom(t *testing.T) {
 // and the one after it waits for its turn like any other.
 func TestAFullBatchEndsTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.kept = true
 		w.asked(durable.Me)
-		h, batches := w.home(ada), 0
-		w.decide = func(c *call) fate {
+		h, batches := w.instance(ada), 0
+		w.decide = func(c *call) fault {
 			if c.method == "D1" {
 				batches++
 			}
@@ -192,12 +192,12 @@ func TestAFullBatchEndsTheWait(t *testing.T) {
 // forgotten.
 func TestAnAlarmThatRingsEarlyIsSetAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.settings.Policy.KeyLimit, w.kept = 5*account.Credit, true
 		w.asked(durable.Me)
 		w.now = w.now.Add(time.Minute) // the next change is written at once
 		down := true
-		w.decide = func(c *call) fate {
+		w.decide = func(c *call) fault {
 			if down && c.method == "D1" {
 				return notSent
 			}
@@ -213,7 +213,7 @@ func TestAnAlarmThatRingsEarlyIsSetAgain(t *testing.T) {
 		finish("GET")
 		finish("D1") // fails, and is put off
 
-		h := w.home(ada)
+		h := w.instance(ada)
 		w.now = h.alarm
 		w.ring(h) // too early for D1: the alarm is set to when that is due
 		w.now = h.alarm
@@ -235,7 +235,7 @@ func TestAnAlarmThatRingsEarlyIsSetAgain(t *testing.T) {
 }
 
 // inSync tells whether D1 has the latest record of a user.
-func (w *world) inSync(user string) bool {
+func (w *simulation) inSync(user string) bool {
 	row := w.db.rows[user]
 	return row != nil && row[8] == w.state(user).Record.Seq
 }
@@ -243,11 +243,11 @@ func (w *world) inSync(user string) bool {
 // TestALongLedgerReachesD1InSteps: more entries than one batch takes.
 func TestALongLedgerReachesD1InSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.settings.Policy.KeyLimit = 5 * account.Credit
 		w.asked(durable.Me)
 		until := w.now.Add(time.Hour)
-		w.decide = func(c *call) fate {
+		w.decide = func(c *call) fault {
 			if c.method == "D1" && w.now.Before(until) {
 				return notSent
 			}
@@ -259,7 +259,7 @@ func TestALongLedgerReachesD1InSteps(t *testing.T) {
 			w.finish()
 		}
 		w.drain()
-		if n := len(w.homes[ada].ledger); n != 61 {
+		if n := len(w.instances[ada].ledger); n != 61 {
 			t.Errorf("%d ledger entries, want 61", n)
 		}
 		w.checkRest()
@@ -271,16 +271,16 @@ func TestALongLedgerReachesD1InSteps(t *testing.T) {
 // sends nothing, and its client is not told that it worked.
 func TestAWriteThatFailsChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.asked(durable.Me)
 		w.spend(ada, 0.6)
 		w.server.ResetCalls()
-		w.home(ada).readOnly = true
+		w.instance(ada).readOnly = true
 		got := w.asked(durable.Me)
 		if ops := opsOf(w); got.Status != 500 || len(ops) != 1 {
 			t.Errorf("got %d, calls %v; want 500 after one reading", got.Status, ops)
 		}
-		w.home(ada).readOnly = false
+		w.instance(ada).readOnly = false
 		w.crash(ada)
 		if got := w.asked(durable.Me); got.Outcome != "rotated" {
 			t.Errorf("then got %d %s", got.Status, got.Outcome)
@@ -294,7 +294,7 @@ func TestAWriteThatFailsChangesNothing(t *testing.T) {
 // operator raises it after that, and so do its charges.
 func TestARenewalThatFailsLeavesWhatIsToBeSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		settling(w)
 		w.server.SetUsageLag(40 * time.Second)
 		do := func(r durable.Request) *reply {
@@ -314,7 +314,7 @@ func TestARenewalThatFailsLeavesWhatIsToBeSettled(t *testing.T) {
 		w.decide = nil
 		w.drain()
 		var charged account.Credits
-		for _, e := range w.home(ada).ledger {
+		for _, e := range w.instance(ada).ledger {
 			if e.Kind == account.Charge && e.Hash == first.Hash {
 				charged += e.Credits
 			}
@@ -330,7 +330,7 @@ func TestARenewalThatFailsLeavesWhatIsToBeSettled(t *testing.T) {
 // TestSyncRebuildsWhatD1Lost: the objects hold all that D1 does.
 func TestSyncRebuildsWhatD1Lost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.asked(durable.Me)
 		for range 20 {
 			w.spend(ada, 0.3)
@@ -350,7 +350,7 @@ func TestSyncRebuildsWhatD1Lost(t *testing.T) {
 // cannot be handed out, and need not be.
 func TestARefreshHealsALostEncryptionKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.asked(durable.Me)
 		other, err := seal.New(bytes.Repeat([]byte{1}, seal.KeySize))
 		if err != nil {
@@ -373,7 +373,7 @@ func TestARefreshHealsALostEncryptionKey(t *testing.T) {
 // and what they add up to is not.
 func TestAnAdjustmentThatCouldNotBeReadBackIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.asked(durable.Me)
 		most := account.MaxCredits
 		adjust := func(a adminapi.Adjustment) *reply {
@@ -399,7 +399,7 @@ func TestAnAdjustmentThatCouldNotBeReadBackIsRefused(t *testing.T) {
 // and not as the moment at which it is given up.
 func TestAnOrphanIsFoundHoweverLateItIsLookedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.fail("POST", crashAfter)
 		w.ask(ada, durable.Me)
 		w.finish() // the last one is the POST, over which the object dies

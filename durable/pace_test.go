@@ -12,14 +12,14 @@ import (
 // down. Until then the change is due, and the next request has it written again.
 func TestAWriteThatFailsMovesNoPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.kept = true
 		w.asked(durable.Me)
 		w.now = w.now.Add(time.Minute)
 		w.spend(ada, 0.1)
-		w.decide = func(c *call) fate {
+		w.decide = func(c *call) fault {
 			if c.method == "D1" {
-				w.home(ada).readOnly = true
+				w.instance(ada).readOnly = true
 				w.now = w.now.Add(100 * time.Millisecond) // which D1 takes
 			}
 			return well
@@ -27,8 +27,8 @@ func TestAWriteThatFailsMovesNoPace(t *testing.T) {
 		w.ask(ada, durable.Me)
 		w.finish() // D1 has it, and storage does not know
 		batches := 0
-		w.home(ada).readOnly = false
-		w.decide = func(c *call) fate {
+		w.instance(ada).readOnly = false
+		w.decide = func(c *call) fault {
 			if c.method == "D1" {
 				batches++
 			}

@@ -23,6 +23,7 @@ func TestTheScheduleRingsForWhatIsDueFirst(t *testing.T) {
 	for name, c := range map[string]struct {
 		st               State
 		alarm, lastAlarm time.Time
+		expiry           time.Time
 		jitter           jitter
 		want             plan
 	}{

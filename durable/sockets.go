@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"latchkey/internal/account"
@@ -112,71 +113,107 @@ func (op *operation) connect() (answer.Answer, Outcome, error) {
 	return answer.Answer{Status: http.StatusSwitchingProtocols, Socket: opened}, outcome, nil
 }
 
-// tell tells the sockets what they do not know yet of the record, once nothing is under
-// way that would make it untrue. It comes after what is told was written; dying before it
-// leaves it to whatever is done next. opened: there may be a socket more.
-func (o *Object) tell(outcome Outcome, opened bool) {
-	st := o.store.snapshot()
+// announcer tells the user's sockets of changes.
+type announcer struct {
+	user    string
+	runtime *Runtime
+	store   *store
+	opened  *openedKey
+
+	mu   sync.Mutex
+	told int64 // the version that all were told
+}
+
+// announce tells the sockets what they do not know yet of the record, once nothing is
+// under way that would make it untrue. It comes after what is told was written; dying
+// before it leaves it to whatever is done next.
+func (a *announcer) announce(outcome Outcome) {
+	st := a.store.snapshot()
 	if st == nil || st.Record == nil || st.Pending != nil && !st.Record.Suspended {
 		return
 	}
-	o.mu.Lock()
-	known := o.told == st.Record.Seq && !opened
-	o.told = st.Record.Seq
-	o.mu.Unlock()
+	a.mu.Lock()
+	known := a.told == st.Record.Seq
+	a.told = st.Record.Seq
+	a.mu.Unlock()
 	if known {
 		return
 	}
-	sockets := o.runtime.Sockets
-	list := openSockets(sockets)
-	for len(list) > maxSockets {
-		sockets.Close(list[0].id, closeTooMany, "too_many_sockets")
-		list = list[1:]
+	sockets := slices.DeleteFunc(openSockets(a.runtime.Sockets), func(s socket) bool { return s.Version >= st.Record.Seq })
+	if len(sockets) == 0 {
+		return
 	}
-	list = slices.DeleteFunc(list, func(s socket) bool { return s.Version >= st.Record.Seq })
 	if st.Record.Erased {
-		for _, each := range list {
-			sockets.Close(each.id, closeNotFound, "erased")
+		for _, each := range sockets {
+			a.runtime.Sockets.Close(each.id, closeNotFound, "erased")
 		}
 		return
 	}
-	if len(list) == 0 {
+	record, body, err := a.body(st, outcome)
+	if err != nil {
+		a.failed(err)
 		return
 	}
-	told, key := *st, seal.Secret{}
-	record := *st.Record
-	told.Record = &record
-	rules := rules{&o.runtime.Settings, Connect, o.runtime.Now()}
+	for _, each := range sockets {
+		event := each.tells(record)
+		a.runtime.Sockets.Send(each.id, message(event, body), each.note.String())
+		if record.Suspended {
+			a.runtime.Sockets.Close(each.id, closeForbidden, "suspended")
+		}
+	}
+}
+
+// body is the record as the sockets may see it, and that in JSON: without the key where
+// that is for nobody now.
+func (a *announcer) body(st *State, outcome Outcome) (*account.Record, string, error) {
+	shown, record, key := *st, *st.Record, seal.Secret{}
+	shown.Record = &record
+	rules := rules{&a.runtime.Settings, Connect, a.runtime.Now()}
 	if record.Suspended || st.Disabled || rules.expired(st) {
-		record.Hash = "" // the key is not for anybody
+		record.Hash = ""
 	}
 	if record.Hash != "" {
 		var err error
-		if key, _, err = o.opened.open(o.runtime.Settings.Sealer, o.user, record.Key); err != nil {
-			o.runtime.Log(oplog.Line{Evt: oplog.Background, User: o.user, Op: oplog.OpTell, Outcome: oplog.Failed, Err: err.Error()})
-			return
+		if key, _, err = a.opened.open(a.runtime.Settings.Sealer, a.user, record.Key); err != nil {
+			return nil, "", err
 		}
 	}
-	body := body(&told, key, rules, outcome)
-	for _, each := range list {
-		event := each.tells(&record)
-		sockets.Send(each.id, message(event, body), each.note.String())
-		if record.Suspended {
-			sockets.Close(each.id, closeForbidden, "suspended")
-		}
+	return &record, body(&shown, key, rules, outcome), nil
+}
+
+// connected is called once a socket was opened. What changed since it got its message
+// it is told now; where there are too many, the oldest is closed.
+func (a *announcer) connected() {
+	a.mu.Lock()
+	a.told = 0
+	a.mu.Unlock()
+	a.announce(Kept)
+	sockets := openSockets(a.runtime.Sockets)
+	for _, each := range sockets[:max(len(sockets)-maxSockets, 0)] {
+		a.runtime.Sockets.Close(each.id, closeTooMany, "too_many_sockets")
+	}
+	a.closeExpired()
+	// Has the alarm ring for the new one's token. Where it rings earlier anyhow, nothing is
+	// written; dying before this write closes the socket.
+	if err := a.store.apply(func(*State) *account.Entry { return nil }); err != nil {
+		a.failed(err)
 	}
 }
 
 // closeExpired closes the sockets whose token has expired. The next write has the alarm
 // ring for those that follow.
-func (o *Object) closeExpired() {
-	list, now := openSockets(o.runtime.Sockets), o.runtime.Now()
-	for _, each := range list {
+func (a *announcer) closeExpired() {
+	sockets, now := openSockets(a.runtime.Sockets), a.runtime.Now()
+	for _, each := range sockets {
 		if !each.Expires.After(now) {
-			o.runtime.Sockets.Close(each.id, closeUnauthorized, "expired_token")
+			a.runtime.Sockets.Close(each.id, closeUnauthorized, "expired_token")
 		}
 	}
-	o.store.expectSockets(firstExpiry(list, now))
+	a.store.expectSockets(firstExpiry(sockets, now))
+}
+
+func (a *announcer) failed(err error) {
+	a.runtime.Log(oplog.Line{Evt: oplog.Background, User: a.user, Op: oplog.OpAnnounce, Outcome: oplog.Failed, Err: err.Error()})
 }
 
 // firstExpiry is when the first token expires that has not; zero: there is none.

@@ -14,19 +14,19 @@ import (
 func TestAStateOfThePreviousVersionIsGoneOnWith(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		adjust  func(*world)
-		state   func(w *world, key *reply) string // what follows on the record
+		adjust  func(*simulation)
+		state   func(w *simulation, key *reply) string // what follows on the record
 		want    string
 		charged account.Credits
 	}{
-		{"a key in use", nil, func(*world, *reply) string { return `` }, "kept", account.Credit / 5},
-		{"in the middle of a rotation", nil, func(w *world, key *reply) string {
+		{"a key in use", nil, func(*simulation, *reply) string { return `` }, "kept", account.Credit / 5},
+		{"in the middle of a rotation", nil, func(w *simulation, key *reply) string {
 			return `,"pending":{"delete":"` + key.Hash + `","since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:05Z"}`
 		}, "rotated", 0},
-		{"with a key to be looked for, and tried before", nil, func(*world, *reply) string {
+		{"with a key to be looked for, and tried before", nil, func(*simulation, *reply) string {
 			return `,"chores":[{"orphan":"op0","since":"2026-11-21T12:00:00Z","tries":3,"due":"2026-11-21T12:00:40Z"}]`
 		}, "kept", account.Credit / 5},
-		{"with a key to be settled", settling, func(w *world, key *reply) string {
+		{"with a key to be settled", settling, func(w *simulation, key *reply) string {
 			other := w.ask("eve", durable.Me) // whose key it is does not matter here
 			w.finish()
 			w.server.SpendUpTo(other.Key, 0.3)
@@ -34,7 +34,7 @@ func TestAStateOfThePreviousVersionIsGoneOnWith(t *testing.T) {
 		}, "kept", account.Credit / 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			living(t, func(t *testing.T, w *world, key *reply) {
+			withKey(t, func(t *testing.T, w *simulation, key *reply) {
 				if c.adjust != nil {
 					c.adjust(w)
 				}
@@ -49,8 +49,8 @@ func TestAStateOfThePreviousVersionIsGoneOnWith(t *testing.T) {
 					t.Fatal(err)
 				}
 				w.crash(ada)
-				w.home(ada).state = `{"record":` + string(encoded) + rest + `,"d1":{"seq":1},"alarm":"2026-11-21T12:00:05Z"}`
-				w.home(ada).alarm = w.now.Add(5 * time.Second)
+				w.instance(ada).state = `{"record":` + string(encoded) + rest + `,"d1":{"seq":1},"alarm":"2026-11-21T12:00:05Z"}`
+				w.instance(ada).alarm = w.now.Add(5 * time.Second)
 				got := w.ask(ada, durable.Me)
 				w.finish()
 				w.expect(got, c.want)
@@ -58,10 +58,10 @@ func TestAStateOfThePreviousVersionIsGoneOnWith(t *testing.T) {
 				if w.charged() != c.charged {
 					t.Errorf("%s were charged, want %s", w.charged(), c.charged)
 				}
-				if eve := w.homes["eve"]; eve != nil { // whose key ada's object deleted
-					delete(w.homes, "eve")
+				if eve := w.instances["eve"]; eve != nil { // whose key ada's object deleted
+					delete(w.instances, "eve")
 				}
-				for _, e := range w.home(ada).ledger {
+				for _, e := range w.instance(ada).ledger {
 					w.read[e.Hash] = 0
 				}
 			})
