@@ -128,7 +128,7 @@ func (b *background) attempt(task Task, calls *recorder) (write change, err erro
 	case DeleteKey:
 		return unless(keys.Delete(task.Hash), finish(task))
 	case DisableKey:
-		return unless(keys.Disable(task.Hash), disabled(task, func() time.Time { return now().Add(s.SettleAfter) }))
+		return unless(keys.Disable(task.Hash), settleLater(task, func() time.Time { return now().Add(s.SettleAfter) }))
 	case SettleKey:
 		return settleKey(keys, task, now)
 	case FindOrphan:

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -67,6 +68,7 @@ type instance struct {
 	ringing bool      // the alarm rang and its work is not done
 
 	readOnly bool // writes fail
+	loads    int  // how often the state was read
 	tabs     []*tab
 
 	writes, alarms int // how often each was set
@@ -494,8 +496,16 @@ func (s storage) Load() (string, error) {
 	if s.incarnation.dead {
 		return "", errDead
 	}
-	return s.incarnation.instance.state, nil
+	h := s.incarnation.instance
+	if h.loads++; h.loads%2 == 0 {
+		return sinceVersionOne.ReplaceAllString(h.state, ""), nil
+	}
+	return h.state, nil
 }
+
+// sinceVersionOne is what version 1 did not store. So every second incarnation finds
+// a state as that version left it.
+var sinceVersionOne = regexp.MustCompile(`,"written":"[^"]*"`)
 
 func (s storage) Write(state string, entry *account.Entry, alarm *time.Time) error {
 	h := s.incarnation.instance

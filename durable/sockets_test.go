@@ -94,10 +94,9 @@ func (w *simulation) receive(user string, t *tab, message string) {
 		w.violated("a tab of %s is told %s with the key %.16s after %.16s", user, got.Event, got.Key, t.key)
 	}
 	if got.Key != "" {
-		t.key = got.Key
 		w.checkAnswer(user, got.reply)
 	}
-	t.version = got.Version
+	t.version, t.key = got.Version, got.Key
 	t.events = append(t.events, got.Event)
 }
 
@@ -284,8 +283,8 @@ func TestATabIsToldOfAGrantAndOfTheEndOfTheQuota(t *testing.T) {
 			t.Errorf("got %d %s", got.Status, got.Code)
 		}
 		w.drain()
-		if tab.told(t, "key", "quota", "quota", "quota"); tab.key == "" {
-			t.Error("it never had a key")
+		if tab.told(t, "key", "quota", "quota", "quota"); tab.key != "" {
+			t.Error("it still has a key")
 		}
 		w.settings.Policy.RenewAfter = 0
 	})

@@ -2,6 +2,7 @@ package durable_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
@@ -26,6 +27,20 @@ func TestAStateOfThePreviousVersionIsGoneOnWith(t *testing.T) {
 		{"with a key to be looked for, and tried before", nil, func(*simulation, *reply) string {
 			return `,"chores":[{"orphan":"op0","since":"2026-11-21T12:00:00Z","tries":3,"due":"2026-11-21T12:00:40Z"}]`
 		}, "kept", account.Credit / 5},
+		{"in the middle of a creation", nil, func(*simulation, *reply) string {
+			return `,"pending":{"create":"op0","since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:05Z"}`
+		}, "kept", account.Credit / 5},
+		{"with a key to be deleted", nil, func(w *simulation, key *reply) string {
+			other := w.ask("eve", durable.Me)
+			w.finish()
+			return `,"chores":[{"delete":"` + other.Hash + `","since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:30Z"}]`
+		}, "kept", account.Credit / 5},
+		{"in an overlap", overlapping, func(w *simulation, key *reply) string {
+			other := w.ask("eve", durable.Me)
+			w.finish()
+			w.server.SpendUpTo(other.Key, 0.3)
+			return `,"chores":[{"settle":"` + other.Hash + `","live":true,"left":1,"limit":1,"since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:30Z"}]`
+		}, "kept", account.Credit / 2},
 		{"with a key to be settled", settling, func(w *simulation, key *reply) string {
 			other := w.ask("eve", durable.Me) // whose key it is does not matter here
 			w.finish()
@@ -67,4 +82,20 @@ func TestAStateOfThePreviousVersionIsGoneOnWith(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An erased user of version 1 begins anew, and the numbers go on.
+func TestAnErasureOfThePreviousVersionIsGoneOnWith(t *testing.T) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
+		w.asked(durable.Erase)
+		w.drain()
+		seq := w.state(ada).Record.Seq
+		w.crash(ada)
+		w.instance(ada).state = fmt.Sprintf(`{"record":{"user_id":"ada","user_name":"","email":"","key":"","hash":"","total_limit":0,"remaining_limit":0,"usage_limit":0,`+
+			`"erased":true,"seq":%d,"created_at":"0001-01-01T00:00:00Z","updated_at":"2026-11-21T12:00:00Z"},"d1":{"seq":%d,"since":"2026-11-21T12:00:00Z"}}`, seq, seq)
+		w.expect(w.asked(durable.Me), "provisioned")
+		if got := w.state(ada).Record.Seq; got <= seq {
+			t.Errorf("seq %d follows on %d", got, seq)
+		}
+	})
 }
