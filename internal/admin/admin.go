@@ -45,7 +45,7 @@ func (s Service) List(q Query) (adminapi.UsersPage, error) {
 	if q.Cursor != "" {
 		decoded, err := base64.RawURLEncoding.DecodeString(q.Cursor)
 		if err != nil || json.Unmarshal(decoded, &after) != nil {
-			return adminapi.UsersPage{}, problem.New(problem.InvalidRequest, "cursor is a next_cursor that was given out here.")
+			return adminapi.UsersPage{}, problem.New(problem.InvalidRequest, "The cursor is none that was given out here.")
 		}
 	}
 	listed, last, err := s.Table.List(after, q.Text, q.Limit)
