@@ -25,6 +25,15 @@ type User struct {
 	Damaged        string          `json:"damaged,omitempty"` // why nothing but the id can be read
 }
 
+// UserOf returns a user's record as operators see it.
+func UserOf(r account.Record) User {
+	return User{
+		UserID: r.UserID, UserName: r.UserName, Email: r.Email, Hash: r.Hash,
+		TotalLimit: r.TotalLimit, RemainingLimit: r.RemainingLimit, UsageLimit: r.UsageLimit, Suspended: r.Suspended, Seq: r.Seq,
+		CreatedAt: r.CreatedAt.Format(time.RFC3339Nano), UpdatedAt: r.UpdatedAt.Format(time.RFC3339Nano),
+	}
+}
+
 // UsersPage is a page of GET /api/admin/users, newest change first.
 type UsersPage struct {
 	Users      []User  `json:"users"`

@@ -1,8 +1,8 @@
 // Package users is what D1 holds: one row for each user, and the ledger.
 //
 // D1 is a read model. The user's Durable Object holds the truth and writes here
-// after the fact, as often as it takes: a row only ever gives way to one with a
-// higher seq, and a ledger entry that is there already stays, so that writing
+// after the fact, as often as it takes: a row never gives way to one with a
+// lower seq, and a ledger entry that is there already stays, so that writing
 // twice or late does no harm.
 //
 // Others may write there too. SQLite takes anything in any column, so a row may
@@ -78,14 +78,31 @@ func numberColumn(name string) string {
 	return fmt.Sprintf(`CASE WHEN typeof(%[1]s) IN ('integer', 'real') THEN %[1]s END AS %[1]s`, name)
 }
 
-// columns selects all of a row but its key.
-var columns = strings.Join([]string{
-	textColumn("user_id"), textColumn("user_name"), textColumn("email"), textColumn("hash"),
-	numberColumn("total_limit"), numberColumn("remaining_limit"), numberColumn("usage_limit"), numberColumn("suspended"), numberColumn("seq"),
-	textColumn("created_at"), textColumn("updated_at"),
-}, ", ")
+// recordColumns are the fields of a record that the table has, and entryColumns
+// those of a ledger entry: what is written and read is made from these lists.
+var (
+	recordColumns = slices.DeleteFunc(slices.Clone(account.RecordFields), func(f account.Field[account.Record]) bool { return f.ObjectOnly })
+	entryColumns  = account.EntryFields
+)
 
-var find = `SELECT ` + columns + `, ` + textColumn("key") + ` FROM users WHERE user_id = ?`
+// selected selects all columns of a row but those left out.
+func selected(without ...string) string {
+	var columns []string
+	for _, c := range recordColumns {
+		if slices.Contains(without, c.Name) {
+			continue
+		}
+		switch c.Of(new(account.Record)).(type) {
+		case *string, *time.Time:
+			columns = append(columns, textColumn(c.Name))
+		default:
+			columns = append(columns, numberColumn(c.Name))
+		}
+	}
+	return strings.Join(columns, ", ")
+}
+
+var find = `SELECT ` + selected() + ` FROM users WHERE user_id = ?`
 
 // DamagedError says that a user's row makes no sense.
 type DamagedError struct {
@@ -118,56 +135,66 @@ func (t Table) Find(user string) (account.Record, bool, error) {
 // record returns what a row holds, and the first thing that is wrong with it; ""
 // where it makes sense. What makes none is left out of the record.
 func (r row) record() (record account.Record, damage string) {
-	wrong := func(column, what string) {
-		if damage == "" {
-			damage = column + " " + what
+	for _, c := range recordColumns {
+		if wrong := r.scan(c.Name, c.Of(&record)); wrong != "" && damage == "" {
+			damage = c.Name + " " + wrong
 		}
 	}
-	text := func(column string) string {
-		text, ok := r[column].(string)
-		switch {
-		case !ok && r[column] != nil: // an older table may have NULL
-			wrong(column, "is no text")
-		case len(text) >= maxText:
-			wrong(column, "is too long")
-			return r.shown(column)
+	return record, damage
+}
+
+// scan reads a column into a field, and says what is wrong with it; "" where it
+// makes sense.
+func (r row) scan(column string, into any) (wrong string) {
+	number, isNumber := r[column].(float64)
+	switch field := into.(type) {
+	case *string:
+		*field, wrong = r.text(column)
+	case *time.Time:
+		var text string
+		if text, wrong = r.text(column); wrong != "" {
+			return wrong
 		}
-		return text
-	}
-	credits := func(column string) account.Credits {
-		number, ok := r[column].(float64)
+		at, ok := parseTime(text)
 		if !ok {
-			wrong(column, "is no number")
-			return 0
+			return "is no time"
+		}
+		*field = at
+	case *account.Credits:
+		if !isNumber {
+			return "is no number"
 		}
 		credits, err := account.CreditsOf(number)
 		if err != nil {
-			wrong(column, "is out of range")
+			return "is out of range"
 		}
-		return credits
-	}
-	whole := func(column string, most float64) int64 {
-		number, ok := r[column].(float64)
-		if !ok || number != math.Trunc(number) || number < 0 || number > most {
-			wrong(column, fmt.Sprintf("is no whole number from 0 to %.0f", most))
-			return 0
+		*field = credits
+	case *int64:
+		if !isNumber || number != math.Trunc(number) || number < 0 || number > maxSeq {
+			return fmt.Sprintf("is no whole number from 0 to %d", int64(maxSeq))
 		}
-		return int64(number)
-	}
-	date := func(column string) time.Time {
-		at, ok := parseTime(text(column))
-		if !ok {
-			wrong(column, "is no time")
+		*field = int64(number)
+	case *bool:
+		if !isNumber || number != 0 && number != 1 {
+			return "is no whole number from 0 to 1"
 		}
-		return at
+		*field = number == 1
+	default:
+		panic("users: no such kind of column: " + column)
 	}
-	record = account.Record{
-		UserID: text("user_id"), UserName: text("user_name"), Email: text("email"), Key: text("key"), Hash: text("hash"),
-		TotalLimit: credits("total_limit"), RemainingLimit: credits("remaining_limit"), UsageLimit: credits("usage_limit"),
-		Suspended: whole("suspended", 1) == 1, Seq: whole("seq", maxSeq),
-		CreatedAt: date("created_at"), UpdatedAt: date("updated_at"),
+	return wrong
+}
+
+// text returns the text of a column, or what it begins with, and what is wrong with it.
+func (r row) text(column string) (text, wrong string) {
+	text, ok := r[column].(string)
+	switch {
+	case !ok && r[column] != nil: // an older table may have NULL
+		return "", "is no text"
+	case len(text) >= maxText:
+		return r.shown(column), "is too long"
 	}
-	return record, damage
+	return text, ""
 }
 
 // shown is a text for an operator to see, or what that begins with.
@@ -196,22 +223,61 @@ func parseTime(text string) (time.Time, bool) {
 
 // unsound holds for a row with numbers that make no sense. Its seq, even one that
 // does, guards nothing.
-var unsound = fmt.Sprintf(`NOT coalesce(users.seq BETWEEN 0 AND %d AND users.seq = CAST(users.seq AS INTEGER) AND users.suspended BETWEEN 0 AND 1
-  AND users.total_limit BETWEEN -%[2]s AND %[2]s AND users.remaining_limit BETWEEN -%[2]s AND %[2]s AND users.usage_limit BETWEEN -%[2]s AND %[2]s, 0)`,
-	int64(maxSeq), account.MaxCredits)
+var unsound = func() string {
+	var sound []string
+	for _, c := range recordColumns {
+		switch name := "users." + c.Name; c.Of(new(account.Record)).(type) {
+		case *int64:
+			sound = append(sound, fmt.Sprintf(`%[1]s BETWEEN 0 AND %[2]d AND %[1]s = CAST(%[1]s AS INTEGER)`, name, int64(maxSeq)))
+		case *bool:
+			sound = append(sound, name+` BETWEEN 0 AND 1`)
+		case *account.Credits:
+			sound = append(sound, fmt.Sprintf(`%s BETWEEN -%[2]s AND %[2]s`, name, account.MaxCredits))
+		}
+	}
+	return `NOT coalesce(` + strings.Join(sound, ` AND `) + `, 0)`
+}()
 
-var upsert = `INSERT INTO users (user_id, user_name, email, key, hash, total_limit, remaining_limit, usage_limit, seq, created_at, updated_at, suspended)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (user_id) DO UPDATE SET user_name = excluded.user_name, email = excluded.email, key = excluded.key, hash = excluded.hash,
-  total_limit = excluded.total_limit, remaining_limit = excluded.remaining_limit, usage_limit = excluded.usage_limit,
-  seq = excluded.seq, created_at = excluded.created_at, updated_at = excluded.updated_at, suspended = excluded.suspended
-WHERE excluded.seq > users.seq OR ` + unsound
+// upsert writes a row. One that is there gives way to the same record too: that
+// fills columns which are younger than the row.
+var upsert = func() string {
+	var names, changes []string
+	for _, c := range recordColumns {
+		names = append(names, c.Name)
+		if c.Name != "user_id" {
+			changes = append(changes, c.Name+` = excluded.`+c.Name)
+		}
+	}
+	return `INSERT INTO users (` + strings.Join(names, `, `) + `)
+VALUES (` + marks(len(names)) + `)
+ON CONFLICT (user_id) DO UPDATE SET ` + strings.Join(changes, `, `) + `
+WHERE excluded.seq >= users.seq OR ` + unsound
+}()
 
-const (
-	appendEntries = `INSERT INTO ledger (user_id, seq, at, kind, credits, remaining_limit, hash) VALUES `
-	entryRow      = `(?, ?, ?, ?, ?, ?, ?)`
-	unlessThere   = ` ON CONFLICT (user_id, seq) DO NOTHING`
-)
+// marks are so many parameters.
+func marks(count int) string { return `?` + strings.Repeat(`, ?`, count-1) }
+
+// parameter is a field as a statement takes it.
+func parameter(field any) any {
+	switch value := field.(type) {
+	case *string:
+		return *value
+	case *account.Kind:
+		return string(*value)
+	case *account.Credits:
+		return value.Float64()
+	case *int64:
+		return *value
+	case *bool:
+		if *value {
+			return int64(1)
+		}
+		return int64(0)
+	case *time.Time:
+		return timestamp(*value)
+	}
+	panic(fmt.Sprintf("users: no column takes a %T", field))
+}
 
 // MaxEntries is how many ledger entries one Save may carry: four statements of as
 // many as D1 takes, which binds at most 100 parameters to one; an entry has seven.
@@ -224,14 +290,11 @@ const (
 // may be repeated, and a late one does not overwrite a newer record, unless that
 // has numbers that make no sense.
 func (t Table) Save(r account.Record, entries []account.Entry) error {
-	suspended := int64(0)
-	if r.Suspended {
-		suspended = 1
+	var args []any
+	for _, c := range recordColumns {
+		args = append(args, parameter(c.Of(&r)))
 	}
-	statements := append([]Statement{{upsert, []any{
-		r.UserID, r.UserName, r.Email, r.Key, r.Hash, r.TotalLimit.Float64(), r.RemainingLimit.Float64(), r.UsageLimit.Float64(),
-		r.Seq, timestamp(r.CreatedAt), timestamp(r.UpdatedAt), suspended,
-	}}}, appendTo(r.UserID, entries)...)
+	statements := append([]Statement{{upsert, args}}, appendTo(r.UserID, entries)...)
 	if _, err := t.DB.Batch(statements); err != nil {
 		return fmt.Errorf("users: save: %w", err)
 	}
@@ -251,16 +314,26 @@ func (t Table) Erase(r account.Record, entries []account.Entry) error {
 	return nil
 }
 
-// appendTo returns the statements that append entries to a user's ledger.
+// appendTo returns the statements that append entries to a user's ledger. An entry
+// that is there already stays.
 func appendTo(user string, entries []account.Entry) []Statement {
+	names := []string{"user_id"}
+	for _, c := range entryColumns {
+		names = append(names, c.Name)
+	}
 	var statements []Statement
 	for some := range slices.Chunk(entries, perStatement) {
 		var args []any
-		for _, e := range some {
-			args = append(args, user, e.Seq, timestamp(e.At), string(e.Kind), e.Credits.Float64(), e.RemainingLimit.Float64(), e.Hash)
+		for i := range some {
+			args = append(args, user)
+			for _, c := range entryColumns {
+				args = append(args, parameter(c.Of(&some[i])))
+			}
 		}
-		rows := strings.Repeat(entryRow+", ", len(some)-1) + entryRow
-		statements = append(statements, Statement{appendEntries + rows + unlessThere, args})
+		row := `(` + marks(len(names)) + `)`
+		statements = append(statements, Statement{
+			`INSERT INTO ledger (` + strings.Join(names, `, `) + `) VALUES ` + row + strings.Repeat(`, `+row, len(some)-1) + ` ON CONFLICT (user_id, seq) DO NOTHING`, args,
+		})
 	}
 	return statements
 }
@@ -283,7 +356,7 @@ var (
 ORDER BY users.updated_at DESC, users.user_id DESC LIMIT ?` // not the columns as they are cut
 	listOthers = listed + `NOT ` + placed + ` AND ` + other + ` > ? ORDER BY ` + other + ` LIMIT ?`
 
-	listed = `SELECT ` + columns + `, ` + hexOf("user_id") + ` AS id_bytes, ` + hexOf("updated_at") + ` AS time_bytes, ` + other + ` AS other, ` + placed + ` AS placed FROM users
+	listed = `SELECT ` + selected("key") + `, ` + hexOf("user_id") + ` AS id_bytes, ` + hexOf("updated_at") + ` AS time_bytes, ` + other + ` AS other, ` + placed + ` AS placed FROM users
 WHERE (? = '' OR instr(lower(user_id || char(10) || coalesce(user_name, '') || char(10) || coalesce(email, '')), lower(?)) > 0) AND `
 	// other places a row that is not placed. Two long ids that begin alike share
 	// a place, and a page that ends between them leaves the second out.
@@ -351,15 +424,13 @@ func (r row) listed() adminapi.User {
 	if id != record.UserID {
 		damage = "user_id is no user's"
 	}
-	l := adminapi.User{
-		UserID: strings.ToValidUTF8(id, "\uFFFD"), UserName: record.UserName, Email: record.Email, Hash: record.Hash,
-		CreatedAt: r.shown("created_at"), UpdatedAt: r.shown("updated_at"), Damaged: damage,
+	if damage != "" {
+		record = account.Record{UserName: record.UserName, Email: record.Email, Hash: record.Hash}
 	}
-	if damage == "" {
-		l.TotalLimit, l.RemainingLimit, l.UsageLimit = record.TotalLimit, record.RemainingLimit, record.UsageLimit
-		l.Suspended, l.Seq = record.Suspended, record.Seq
-	}
-	return l
+	listed := adminapi.UserOf(record)
+	listed.UserID, listed.Damaged = strings.ToValidUTF8(id, "\uFFFD"), damage
+	listed.CreatedAt, listed.UpdatedAt = r.shown("created_at"), r.shown("updated_at") // as an older table has them
+	return listed
 }
 
 // MaxHashes is how many users or hashes one call of Hashes, Held and Earlier may
@@ -372,7 +443,7 @@ func (t Table) in(sql string, values []string) ([]row, error) {
 	for i, value := range values {
 		args[i] = value
 	}
-	return t.query(sql+` IN (?`+strings.Repeat(`, ?`, len(values)-1)+`)`, args...)
+	return t.query(sql+` IN (`+marks(len(values))+`)`, args...)
 }
 
 // Hashes returns the hashes in the rows of some users.
