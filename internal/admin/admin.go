@@ -50,9 +50,7 @@ func (s Service) List(q Query) (adminapi.UsersPage, error) {
 	}
 	listed, last, err := s.Table.List(after, q.Text, q.Limit)
 	if err != nil {
-		p := problem.New(problem.UpstreamUnavailable, "The database cannot be reached just now.")
-		p.RetryAfter, p.Cause = 5*time.Second, err
-		return adminapi.UsersPage{}, p
+		return adminapi.UsersPage{}, err
 	}
 	page := adminapi.UsersPage{Users: listed}
 	if last != nil {

@@ -8,6 +8,12 @@ import (
 	"latchkey/internal/account"
 )
 
+// Of a page: how much is on it where a client does not say, and at the most.
+const (
+	DefaultPage = 50
+	MaxPage     = 200
+)
+
 // User is a user without the key, as a row of D1 or the user's object has it. Times
 // are text: a row of an older table may have them in another form.
 type User struct {

@@ -32,6 +32,8 @@ type Identity struct {
 const (
 	// MaxTokenBytes keeps a stranger from making us parse a large document.
 	MaxTokenBytes = 8 << 10
+	// MinSecretBytes is what HS256 wants of its key (RFC 7518 §3.2).
+	MinSecretBytes = 32
 	// MaxIDBytes keeps an id usable as a name: of an object, a row, a key.
 	MaxIDBytes = 256
 	// Leeway forgives clocks that differ.

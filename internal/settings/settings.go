@@ -45,9 +45,6 @@ type Settings struct {
 	Sealer         *seal.Sealer
 }
 
-// minSecretBytes is what HS256 wants of its key (RFC 7518 §3.2).
-const minSecretBytes = 32
-
 const (
 	// maxDuration keeps every sum of times in range: a [time.Duration] holds 292
 	// years. Nobody wants more.
@@ -63,8 +60,6 @@ const (
 	maxPrefixBytes = 32
 	// maxRateLimit is more than one object can answer.
 	maxRateLimit = 100_000
-	// classPrefix begins the names of keys that are not the Worker's.
-	classPrefix = "latchkey-class"
 )
 
 // bindings that the program cannot do without.
@@ -113,7 +108,7 @@ func Parse(getenv func(string) string, bound func(string) bool) (Settings, error
 		p.bad("JWT_SECRET_CLOUD, JWT_PUBLIC_KEY or JWT_JWKS_URL", "is missing")
 	}
 	if getenv("ADMIN_TOKEN") != "" {
-		s.AdminToken = p.secret("ADMIN_TOKEN", minSecretBytes)
+		s.AdminToken = p.secret("ADMIN_TOKEN", auth.MinSecretBytes)
 	}
 	for _, name := range bindings {
 		if !bound(name) {
@@ -148,8 +143,8 @@ func (p *parser) consistent(s Settings) {
 	if s.Tokens.MaxLifetime < time.Second {
 		p.bad("JWT_MAX_LIFETIME", "must be 1s or more")
 	}
-	if s.KeyNamePrefix == classPrefix {
-		p.bad("KEY_NAME_PREFIX", "must not be "+classPrefix+", with which the command line names the keys of a class")
+	if s.KeyNamePrefix == openrouter.ClassPrefix {
+		p.bad("KEY_NAME_PREFIX", "must not be "+openrouter.ClassPrefix+", with which the command line names the keys of a class")
 	}
 	if s.KeyTTL != 0 && s.KeyTTL < minKeyTTL {
 		p.bad("KEY_TTL", "must be 0, or 10s or more")
@@ -294,7 +289,7 @@ func (p *parser) jwtSecrets(names ...string) []seal.Secret {
 		if p.getenv(name) == "" {
 			continue
 		}
-		secret := p.secret(name, minSecretBytes)
+		secret := p.secret(name, auth.MinSecretBytes)
 		if strings.Contains(secret.Reveal(), "-----BEGIN ") {
 			p.bad(name, "must be no PEM key: a public one is no secret, and belongs in JWT_PUBLIC_KEY")
 		}

@@ -22,6 +22,7 @@ import (
 
 	"latchkey/internal/account"
 	"latchkey/internal/adminapi"
+	"latchkey/internal/problem"
 )
 
 // DB is a database that runs statements as one transaction.
@@ -37,7 +38,8 @@ type Statement struct {
 	Args []any  `json:"args"`
 }
 
-// Table reads and writes the rows.
+// Table reads and writes the rows. Its errors are problems: upstream_unavailable
+// where the database cannot be asked.
 type Table struct{ DB DB }
 
 // row is a row as the database gives it, by column: texts, float64s, and nil for
@@ -55,6 +57,14 @@ func (t Table) query(sql string, args ...any) ([]row, error) {
 	}
 	var rows []row
 	return rows, json.Unmarshal(results[0], &rows)
+}
+
+// unreachable is the error of what could not be read or written: a problem that a
+// client may see, since later it may work.
+func unreachable(what string, err error) error {
+	p := problem.New(problem.UpstreamUnavailable, "The database cannot be reached just now.")
+	p.RetryAfter, p.Cause = 5*time.Second, fmt.Errorf("users: %s: %w", what, err)
+	return p
 }
 
 const (
@@ -119,7 +129,7 @@ func (e *DamagedError) Error() string { return "the row in D1 is damaged: " + e.
 func (t Table) Find(user string) (account.Record, bool, error) {
 	rows, err := t.query(find, user)
 	if err != nil {
-		return account.Record{}, false, fmt.Errorf("users: find: %w", err)
+		return account.Record{}, false, unreachable("find", err)
 	}
 	if len(rows) == 0 {
 		return account.Record{}, false, nil
@@ -296,7 +306,7 @@ func (t Table) Save(r account.Record, entries []account.Entry) error {
 	}
 	statements := append([]Statement{{upsert, args}}, appendTo(r.UserID, entries)...)
 	if _, err := t.DB.Batch(statements); err != nil {
-		return fmt.Errorf("users: save: %w", err)
+		return unreachable("save", err)
 	}
 	return nil
 }
@@ -309,7 +319,7 @@ var erase = `DELETE FROM users WHERE user_id = ?1 AND ` + unsound + ` OR user_id
 func (t Table) Erase(r account.Record, entries []account.Entry) error {
 	statements := append([]Statement{{erase, []any{r.UserID, r.Seq}}}, appendTo(r.UserID, entries)...)
 	if _, err := t.DB.Batch(statements); err != nil {
-		return fmt.Errorf("users: erase: %w", err)
+		return unreachable("erase", err)
 	}
 	return nil
 }
@@ -338,13 +348,9 @@ func appendTo(user string, entries []account.Entry) []Statement {
 	return statements
 }
 
-const (
-	// MaxPage bounds a page of users.
-	MaxPage = 200
-	// maxPlace is how many bytes of an id and of a time can place a row in the
-	// list: twice what the longest id has.
-	maxPlace = 512
-)
+// maxPlace is how many bytes of an id and of a time can place a row in the list:
+// twice what the longest id has.
+const maxPlace = 512
 
 var (
 	// placed holds for a row that has a place in the order by time. That place is
@@ -386,13 +392,13 @@ func (t Table) List(after Cursor, text string, limit int) ([]adminapi.User, *Cur
 	if after.Other == "" {
 		rows, err = t.query(listPlaced, text, text, hex.EncodeToString(after.UpdatedAt), hex.EncodeToString(after.UserID), int64(limit))
 		if err != nil {
-			return nil, nil, fmt.Errorf("users: list: %w", err)
+			return nil, nil, unreachable("list", err)
 		}
 	}
 	if len(rows) < limit {
 		others, err := t.query(listOthers, text, text, after.Other, int64(limit-len(rows)))
 		if err != nil {
-			return nil, nil, fmt.Errorf("users: list: %w", err)
+			return nil, nil, unreachable("list", err)
 		}
 		rows = append(rows, others...)
 	}
@@ -450,7 +456,7 @@ func (t Table) in(sql string, values []string) ([]row, error) {
 func (t Table) Hashes(ids []string) (map[string]string, error) {
 	rows, err := t.in(`SELECT user_id, `+textColumn("hash")+` FROM users WHERE user_id`, ids)
 	if err != nil {
-		return nil, fmt.Errorf("users: hashes: %w", err)
+		return nil, unreachable("hashes", err)
 	}
 	hashes := make(map[string]string, len(rows))
 	for _, r := range rows {
@@ -465,7 +471,7 @@ func (t Table) Hashes(ids []string) (map[string]string, error) {
 func (t Table) Held(hashes []string) (map[string]bool, error) {
 	rows, err := t.in(`SELECT DISTINCT hash FROM users WHERE hash`, hashes)
 	if err != nil {
-		return nil, fmt.Errorf("users: held: %w", err)
+		return nil, unreachable("held", err)
 	}
 	held := make(map[string]bool, len(rows))
 	for _, r := range rows {
@@ -480,7 +486,7 @@ func (t Table) Held(hashes []string) (map[string]bool, error) {
 func (t Table) Earlier(hashes []string) (map[string][]string, error) {
 	rows, err := t.in(`SELECT DISTINCT `+textColumn("user_id")+`, hash FROM ledger WHERE hash`, hashes)
 	if err != nil {
-		return nil, fmt.Errorf("users: earlier: %w", err)
+		return nil, unreachable("earlier", err)
 	}
 	users := make(map[string][]string, len(rows))
 	for _, r := range rows {

@@ -16,6 +16,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"latchkey/internal/account"
+	"latchkey/internal/problem"
 )
 
 var began = time.Date(2026, 11, 21, 12, 0, 0, 123_000_000, time.UTC)
@@ -178,6 +179,22 @@ func TestTimesAreTextThatSortsByTime(t *testing.T) {
 	}
 	if !slices.IsSorted(written) {
 		t.Error("the text does not sort by time")
+	}
+}
+
+func TestADatabaseThatIsDownIsAProblemThatAClientMaySee(t *testing.T) {
+	table := Table{&fakeDB{err: errors.New("D1 is down")}}
+	_, _, find := table.Find("u")
+	_, _, list := table.List(First, "", 1)
+	_, hashes := table.Hashes([]string{"u"})
+	_, held := table.Held([]string{"u"})
+	_, earlier := table.Earlier([]string{"u"})
+	for what, err := range map[string]error{
+		"find": find, "list": list, "hashes": hashes, "held": held, "earlier": earlier, "save": table.Save(aRecord(1), nil), "erase": table.Erase(aRecord(1), nil),
+	} {
+		if p := problem.From(err); p.Code != problem.UpstreamUnavailable || p.RetryAfter == 0 || strings.Contains(p.Answer().Body, "down") || !strings.Contains(err.Error(), "users: "+what+": D1 is down") {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
 
