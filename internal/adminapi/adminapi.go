@@ -127,6 +127,24 @@ type Orphan struct {
 	CreatedAt string `json:"created_at"` // RFC 3339
 }
 
+// ResealOptions say which part POST /api/admin/reseal does: of the users whose row
+// shows a key that is sealed with a previous encryption key, in the order of their
+// ids, at most Limit, after Cursor.
+type ResealOptions struct {
+	Limit  int    `json:"limit,omitempty"`  // 1 to [MaxPage]; 0: [DefaultPage]
+	Cursor string `json:"cursor,omitempty"` // empty: from the first
+}
+
+// ResealReport tells what became of that part. Whoever follows NextCursor until it is
+// nil has asked for every user once. Then Remaining counts those that failed: at 0 the
+// previous key is of no use any more; otherwise it is to be begun anew, later.
+type ResealReport struct {
+	Resealed   int      `json:"resealed"`    // users whose object holds no key any more that is sealed with a previous one
+	Failed     []string `json:"failed"`      // ids of users whose object could not do it; never nil
+	Remaining  int      `json:"remaining"`   // users still to be asked for, and those that failed since the first part
+	NextCursor *string  `json:"next_cursor"` // nil: all have been asked for
+}
+
 // Status is the answer to what goes on in the background: "erasing", "syncing".
 type Status struct {
 	Status string `json:"status"`

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 )
 
@@ -81,6 +82,19 @@ func New(current []byte, previous ...[]byte) (*Sealer, error) {
 const version = "v1"
 
 var encoding = base64.RawURLEncoding
+
+// StalePrefixes returns what begins whatever was sealed under one of the previous
+// keys, and nothing that was sealed under the current one. They are of one length.
+func (s *Sealer) StalePrefixes() []string {
+	var prefixes []string
+	for id := range s.aeads {
+		if id != s.current {
+			prefixes = append(prefixes, version+"."+id+".")
+		}
+	}
+	slices.Sort(prefixes)
+	return prefixes
+}
 
 // Seal encrypts a secret of the user.
 func (s *Sealer) Seal(user string, secret Secret) string {

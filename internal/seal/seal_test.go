@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -45,6 +46,23 @@ func TestOpensUnderAPreviousKeyAndSaysStale(t *testing.T) {
 	}
 	if _, _, err := newSealer(t, 2).Open("ada", sealed); err == nil {
 		t.Error("opened without the key it was sealed under")
+	}
+}
+
+func TestStalePrefixesAreOfWhatAPreviousKeySealed(t *testing.T) {
+	s := newSealer(t, 3, 1, 2, 3)
+	prefixes := s.StalePrefixes()
+	if len(prefixes) != 2 || len(prefixes[0]) != len(prefixes[1]) {
+		t.Fatalf("prefixes %q", prefixes)
+	}
+	for key, want := range map[byte]bool{1: true, 2: true, 3: false, 4: false} {
+		sealed := newSealer(t, key).Seal("ada", NewSecret(text))
+		if got := slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(sealed, p) }); got != want {
+			t.Errorf("key %d: %v", key, got)
+		}
+		if _, stale, err := s.Open("ada", sealed); err == nil && stale != want {
+			t.Errorf("key %d: stale %v, by its prefix %v", key, stale, want)
+		}
 	}
 }
 

@@ -17,11 +17,14 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"latchkey/internal/account"
 	"latchkey/internal/adminapi"
+	"latchkey/internal/auth"
 	"latchkey/internal/problem"
 )
 
@@ -496,6 +499,46 @@ func (t Table) Earlier(hashes []string) (map[string][]string, error) {
 		}
 	}
 	return users, nil
+}
+
+// Stale returns the ids of users, in their order, whose row has a key that begins
+// with one of some prefixes, all of one length: at most limit, after a place in that
+// order. It returns the place of the last one too, and how many there are behind it.
+// A row is left out where no user can have its id: its key opens for nobody.
+func (t Table) Stale(prefixes []string, after []byte, limit int) (ids []string, last []byte, more int, err error) {
+	if len(prefixes) == 0 {
+		return nil, nil, 0, nil
+	}
+	stale := fmt.Sprintf(`FROM users WHERE typeof(user_id) = 'text' AND length(CAST(user_id AS BLOB)) <= %d AND user_id > +CAST(unhex(?) AS TEXT) AND substr(key, 1, %d) IN (`,
+		auth.MaxIDBytes, len(prefixes[0])) + marks(len(prefixes)) + `)`
+	query := func(columns, end string, after []byte) ([]row, error) {
+		args := []any{hex.EncodeToString(after)}
+		for _, prefix := range prefixes {
+			args = append(args, prefix)
+		}
+		return t.query(`SELECT `+columns+` `+stale+end, args...)
+	}
+	rows, err := query(hexOf("user_id")+` AS id_bytes`, ` ORDER BY user_id LIMIT `+strconv.Itoa(limit), after)
+	if err != nil {
+		return nil, nil, 0, unreachable("stale", err)
+	}
+	for _, r := range rows {
+		if last = r.bytes("id_bytes"); utf8.Valid(last) {
+			ids = append(ids, string(last))
+		}
+	}
+	if len(rows) < limit {
+		return ids, last, 0, nil
+	}
+	rows, err = query(`count(*) AS count`, ``, last)
+	if err == nil && len(rows) != 1 {
+		err = fmt.Errorf("%d rows for one count", len(rows))
+	}
+	if err != nil {
+		return nil, nil, 0, unreachable("stale", err)
+	}
+	count, _ := rows[0]["count"].(float64)
+	return ids, last, int(count), nil
 }
 
 // timestamp is RFC 3339 in UTC with milliseconds, so that text sorts by time.

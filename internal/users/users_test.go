@@ -182,6 +182,53 @@ func TestTimesAreTextThatSortsByTime(t *testing.T) {
 	}
 }
 
+func TestStaleFindsEachRowOfAUserWhoseKeyIsSealedWithAPreviousKey(t *testing.T) {
+	db, table := loose(t)
+	const previous, older, current = "v1.00000001.", "v1.00000002.", "v1.00000003."
+	var want []string
+	for i, c := range []struct {
+		id, key string
+		stale   bool
+	}{
+		{"'a'", previous, true}, {"'b'", older, true}, {"'c'", current, false}, {"'d'", "", false}, {"'e'", "sk-or-v1-not-a-real-key", false},
+		{"'f'", "v1.00000001", false}, {"'F'", previous, true}, {"'ж'", previous, true}, {"'e' || char(0) || 'x'", previous, true}, {"'🔑'", previous, true},
+		{"''", previous, false}, {"x'ff'", previous, false}, {"7", previous, false}, {"CAST(x'ff' AS TEXT)", previous, false}, {"CAST(x'61ff' AS TEXT)", previous, false},
+		{"hex(zeroblob(128))", previous, true}, {"hex(zeroblob(128)) || 'x'", previous, false}, {"'damaged'", previous, true},
+	} {
+		db.exec(t, `INSERT INTO users (user_id, key, total_limit) VALUES (`+c.id+`, ?, 'x')`, c.key)
+		if c.stale {
+			var id string
+			if err := db.QueryRow(`SELECT ` + c.id).Scan(&id); err != nil {
+				t.Fatal(i, err)
+			}
+			want = append(want, id)
+		}
+	}
+	db.exec(t, `INSERT INTO users (user_id, key) VALUES ('blob', CAST(? AS BLOB)), ('number', 1), ('null', NULL)`, previous)
+	slices.Sort(want)
+	for limit := 1; limit <= 20; limit++ {
+		var got, place = []string(nil), []byte(nil)
+		for range 100 {
+			ids, last, more, err := table.Stale([]string{previous, older}, place, limit)
+			if err != nil || len(ids) > limit {
+				t.Fatalf("%d at once: %v, %v", limit, ids, err)
+			}
+			if got, place = append(got, ids...), last; more == 0 {
+				break
+			}
+			if n := len(want) - len(got); more < n || more > n+2 { // two ids that are not Unicode
+				t.Errorf("%d at once: %d more, and %d are missing", limit, more, n)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%d at once: %q, want %q", limit, got, want)
+		}
+	}
+	if ids, _, more, err := table.Stale(nil, nil, 9); ids != nil || more != 0 || err != nil {
+		t.Errorf("without a previous key: %v, %d, %v", ids, more, err)
+	}
+}
+
 func TestADatabaseThatIsDownIsAProblemThatAClientMaySee(t *testing.T) {
 	table := Table{&fakeDB{err: errors.New("D1 is down")}}
 	_, _, find := table.Find("u")
@@ -189,8 +236,9 @@ func TestADatabaseThatIsDownIsAProblemThatAClientMaySee(t *testing.T) {
 	_, hashes := table.Hashes([]string{"u"})
 	_, held := table.Held([]string{"u"})
 	_, earlier := table.Earlier([]string{"u"})
+	_, _, _, stale := table.Stale([]string{"v1.0."}, nil, 1)
 	for what, err := range map[string]error{
-		"find": find, "list": list, "hashes": hashes, "held": held, "earlier": earlier, "save": table.Save(aRecord(1), nil), "erase": table.Erase(aRecord(1), nil),
+		"find": find, "list": list, "hashes": hashes, "held": held, "earlier": earlier, "stale": stale, "save": table.Save(aRecord(1), nil), "erase": table.Erase(aRecord(1), nil),
 	} {
 		if p := problem.From(err); p.Code != problem.UpstreamUnavailable || p.RetryAfter == 0 || strings.Contains(p.Answer().Body, "down") || !strings.Contains(err.Error(), "users: "+what+": D1 is down") {
 			t.Errorf("%s: %v", what, err)
