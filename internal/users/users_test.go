@@ -258,7 +258,7 @@ func TestSaveFailsWithTheDatabase(t *testing.T) {
 type sqlite struct{ *sql.DB }
 
 // migrated returns an empty database with the schema of the repository.
-func migrated(t *testing.T) (sqlite, Table) {
+func migrated(t testing.TB) (sqlite, Table) {
 	t.Helper()
 	db, err := sql.Open("sqlite", ":memory:")
 	if err != nil {
