@@ -110,6 +110,7 @@ func Parse(getenv func(string) string, bound func(string) bool) (Settings, error
 	if getenv("ADMIN_TOKEN") != "" {
 		s.AdminToken = p.secret("ADMIN_TOKEN", auth.MinSecretBytes)
 	}
+	p.refuseExamples(s.OpenRouterURL)
 	for _, name := range bindings {
 		if !bound(name) {
 			p.bad(name, "is not bound")
@@ -119,6 +120,34 @@ func Parse(getenv func(string) string, bound func(string) bool) (Settings, error
 		p.consistent(s)
 	}
 	return s, errors.Join(p.errs...)
+}
+
+// Secrets are the settings that nobody else may know.
+var Secrets = []string{
+	"JWT_SECRET_CLOUD", "JWT_SECRET_CLOUD_PREVIOUS", "OPENROUTER_PROVISIONING_API_KEY", "OPENROUTER_MANAGEMENT_KEY",
+	"KEY_ENCRYPTION_KEY", "KEY_ENCRYPTION_KEY_PREVIOUS", "ADMIN_TOKEN",
+}
+
+// exampleMarks are in each secret of this repository's examples and tests. None of
+// them comes up in a random text.
+var exampleMarks = []string{"not-a-real", "stand-in-", "fake-", "example", "…"}
+
+// refuseExamples refuses secrets that everybody knows, unless OpenRouter is on this
+// machine: then it is a stand-in, and all of it local development.
+func (p *parser) refuseExamples(openRouterURL string) {
+	if u, err := url.Parse(openRouterURL); err == nil && loopback(u) {
+		return
+	}
+	for _, name := range Secrets {
+		value := p.getenv(name)
+		decoded, _ := base64.StdEncoding.DecodeString(value) // an encryption key
+		for _, mark := range exampleMarks {
+			if strings.Contains(value, mark) || strings.Contains(string(decoded), mark) {
+				p.bad(name, "is an example, which everybody knows: set one of your own")
+				break
+			}
+		}
+	}
 }
 
 // consistent refuses settings under which every request would mint a new key,
@@ -218,9 +247,12 @@ func (p *parser) keySetURL(name string) string {
 
 // private tells whether nobody else can read or change what is sent to a URL.
 func private(u *url.URL) bool {
-	host := u.Hostname()
-	loopback := host == "localhost" || net.ParseIP(host).IsLoopback()
-	return host != "" && (u.Scheme == "https" || u.Scheme == "http" && loopback) && u.User == nil && u.Fragment == ""
+	return u.Hostname() != "" && (u.Scheme == "https" || u.Scheme == "http" && loopback(u)) && u.User == nil && u.Fragment == ""
+}
+
+// loopback tells whether a URL is of this machine.
+func loopback(u *url.URL) bool {
+	return u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback()
 }
 
 const (
