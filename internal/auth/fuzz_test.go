@@ -16,6 +16,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"latchkey/internal/problem"
+	"latchkey/internal/seal"
 )
 
 // FuzzHeader: whatever stands in the Authorization header, nobody gets in whose
@@ -143,7 +144,7 @@ func FuzzPublicKeys(f *testing.F) {
 			t.Fatalf("%d keys, %v", len(keys), err)
 		}
 		for _, k := range keys {
-			if _, secret := k.material.([]byte); secret || k.material == nil {
+			if _, secret := k.material.(seal.Secret); secret || k.material == nil {
 				t.Errorf("a key is a %T", k.material)
 			}
 			for alg, kind := range kindOf {

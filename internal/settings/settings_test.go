@@ -2,6 +2,7 @@ package settings
 
 import (
 	"encoding/base64"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -198,6 +199,24 @@ func TestAllThatIsWrongIsNamedAtOnceWithoutTheSecrets(t *testing.T) {
 	}
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a secret is shown: %v", err)
+	}
+}
+
+func TestNoVerbShowsASecretOfTheSettings(t *testing.T) {
+	s, err := parse(map[string]string{"ADMIN_TOKEN": "a-token-of-nobody-that-tests-alone-know"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier := auth.NewVerifier(s.Tokens, time.Now)
+	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		for _, shown := range []any{s, &s, s.Tokens, verifier, *verifier, *s.Sealer} {
+			out := fmt.Sprintf(format, shown)
+			for _, secret := range []string{"of-nobody", fmt.Sprintf("%x", "of-nobody"), strings.Trim(fmt.Sprint([]byte("of-nobody")), "[]")} {
+				if strings.Contains(out, secret) {
+					t.Errorf("%s of a %T: %s", format, shown, out)
+				}
+			}
+		}
 	}
 }
 
