@@ -128,9 +128,9 @@ var Secrets = []string{
 	"KEY_ENCRYPTION_KEY", "KEY_ENCRYPTION_KEY_PREVIOUS", "ADMIN_TOKEN",
 }
 
-// exampleMarks are in each secret of this repository's examples and tests. None of
-// them comes up in a random text.
-var exampleMarks = []string{"not-a-real", "stand-in-", "fake-", "example", "…"}
+// exampleMarks: one of them is in each secret that stands in the pages of this
+// repository, and none comes up in a random text.
+var exampleMarks = []string{"not-a-real", "stand-in-", "…"}
 
 // refuseExamples refuses secrets that everybody knows, unless OpenRouter is on this
 // machine: then it is a stand-in, and all of it local development.

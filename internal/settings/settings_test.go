@@ -223,9 +223,9 @@ func TestNoVerbShowsASecretOfTheSettings(t *testing.T) {
 // What is set where everybody can read it, the repository's examples, is no secret.
 func TestAnExampleIsRefusedUnlessOpenRouterIsAStandIn(t *testing.T) {
 	examples := map[string]string{
-		"JWT_SECRET_CLOUD": "not-a-real-secret-not-a-real-secret", "JWT_SECRET_CLOUD_PREVIOUS": "an-example-of-a-secret-that-was-before", "ADMIN_TOKEN": "fake-token-fake-token-fake-token-fake",
+		"JWT_SECRET_CLOUD": "not-a-real-secret-not-a-real-secret", "JWT_SECRET_CLOUD_PREVIOUS": "not-a-real-secret-that-was-there-before", "ADMIN_TOKEN": "not-a-real-token-not-a-real-token-",
 		"KEY_ENCRYPTION_KEY":              base64.StdEncoding.EncodeToString([]byte("not-a-real-key-of-32-bytes-at-al")),
-		"KEY_ENCRYPTION_KEY_PREVIOUS":     base64.StdEncoding.EncodeToString([]byte("fake-key-of-32-bytes-fake-key-of")),
+		"KEY_ENCRYPTION_KEY_PREVIOUS":     base64.StdEncoding.EncodeToString([]byte("32-bytes-of-a-key-not-a-real-one")),
 		"OPENROUTER_PROVISIONING_API_KEY": "sk-or-v1-stand-in-which-OpenRouter-does-not-know", "OPENROUTER_MANAGEMENT_KEY": "sk-or-v1-not-a-real-key",
 	}
 	for _, name := range Secrets {
@@ -275,7 +275,7 @@ func TestNoSecretOfThePagesWouldBeTaken(t *testing.T) {
 			}
 			change[name] = value
 			if _, err := parse(change); err == nil {
-				t.Errorf("%s: %s=%s would be taken", page, name, value)
+				t.Errorf("%s: %s=%s would be taken: write not-a-real into it", page, name, value)
 			}
 		}
 	}
