@@ -51,11 +51,14 @@ func (t Table) query(sql string, args ...any) ([]row, error) {
 	return rows, json.Unmarshal(results[0], &rows)
 }
 
+// retryAfter is when a client may try again: D1 is seldom away for longer.
+const retryAfter = 5 * time.Second
+
 // unreachable is the error of what could not be read or written: a problem that a
 // client may see, since later it may work.
 func unreachable(what string, err error) error {
 	p := problem.New(problem.UpstreamUnavailable, "The database cannot be reached just now.")
-	p.RetryAfter, p.Cause = 5*time.Second, fmt.Errorf("users: %s: %w", what, err)
+	p.RetryAfter, p.Cause = retryAfter, fmt.Errorf("users: %s: %w", what, err)
 	return p
 }
 
