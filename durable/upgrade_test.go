@@ -3,11 +3,14 @@ package durable_test
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"latchkey/durable"
 	"latchkey/internal/account"
+	"latchkey/internal/oplog"
+	"latchkey/internal/problem"
 )
 
 // TestAStateOfThePreviousVersionIsGoneOnWith: what version 1 stored has no limits of
@@ -96,6 +99,71 @@ func TestAnErasureOfThePreviousVersionIsGoneOnWith(t *testing.T) {
 		w.expect(w.asked(durable.Me), "provisioned")
 		if got := w.state(ada).Record.Seq; got <= seq {
 			t.Errorf("seq %d follows on %d", got, seq)
+		}
+	})
+}
+
+// What a later version left to be done is kept, does not hinder what else is to be
+// done, and is logged once for each time that the state is read.
+func TestAnUnknownKindOfWorkIsLeftAlone(t *testing.T) {
+	hostile(t, func(t *testing.T, w *simulation) {
+		a := &adversary{simulation: w}
+		w.kept = true
+		a.want(durable.Me)
+		w.crash(ada)
+		h := w.instance(ada)
+		const unknown = `{"since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:00Z","archive":"x"}`
+		h.state = strings.Replace(h.state, `"at":`, `"chores":[`+unknown+`],"at":`, 1)
+		a.want(durable.Refresh)
+		a.spendOn(a.latest(), 0.2)
+		a.want(durable.Me)
+		a.pass(48 * time.Hour)
+		if !strings.Contains(h.state, unknown) {
+			t.Errorf("it is not kept: %s", h.state)
+		}
+		if !h.alarm.IsZero() || !w.inSync(ada) {
+			t.Errorf("two days later the alarm is set to %v, and D1 is right: %v", h.alarm, w.inSync(ada))
+		}
+		told := 0
+		for _, l := range w.lines {
+			if l.Evt == oplog.Panic {
+				t.Errorf("it panics: %s", l)
+			}
+			if l.Op == oplog.OpUnknown {
+				told++
+			}
+		}
+		if told != 1 {
+			t.Errorf("it was logged %d times", told)
+		}
+	})
+}
+
+// A call that a later version left hanging may be about the user's key.
+func TestAnUnknownKindOfCallKeepsTheKeyBack(t *testing.T) {
+	hostile(t, func(t *testing.T, w *simulation) {
+		w.kept = true
+		w.one(durable.Me)
+		w.crash(ada)
+		h := w.instance(ada)
+		const unknown = `{"export":"x","since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:00Z"}`
+		h.state = strings.Replace(h.state, `"at":`, `"pending":`+unknown+`,"at":`, 1)
+		w.server.ResetCalls()
+		for range 3 {
+			w.expect(w.one(durable.Me), problem.Internal)
+			w.now = w.now.Add(time.Hour)
+			if h.alarm = w.now; h.ringing {
+				t.Error("the alarm rings on")
+			}
+			w.drain()
+		}
+		if !strings.Contains(h.state, unknown) || len(w.server.CallLog()) != 0 {
+			t.Errorf("%d calls, and the state %s", len(w.server.CallLog()), h.state)
+		}
+		w.expect(w.one(durable.Erase), "")
+		w.drain()
+		if n := len(w.server.Live()); n != 0 {
+			t.Errorf("%d keys live after the erasure", n)
 		}
 	})
 }

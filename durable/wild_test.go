@@ -15,7 +15,6 @@ import (
 )
 
 // This file is about answers, rows, states and clocks that make no sense.
-
 // alter has the next call of an operation answered with a patch over the right answer.
 func (w *simulation) alter(op openroutertest.Op, patch string) {
 	w.server.Fail(op, openroutertest.Fault{Kind: openroutertest.KindAlter, Patch: json.RawMessage(patch)}, 1)
@@ -375,31 +374,4 @@ func TestADamagedStateIsShownAndCanBeErased(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestARequestPastTheRateLimitAsksNothing(t *testing.T) {
-	withKey(t, func(t *testing.T, w *simulation, key *reply) {
-		w.settings.RateLimit, w.kept = 12, true
-		w.crash(ada)
-		w.server.ResetCalls()
-		for range 2 {
-			w.expect(w.asked(durable.Me), "kept")
-		}
-		w.expect(w.asked(durable.Refresh), "rotated")
-		before := w.server.Calls()
-		for _, want := range []durable.Action{durable.Me, durable.Refresh} {
-			w.expect(w.asked(want), problem.RateLimited)
-		}
-		if w.request(ada, durable.Request{Action: durable.Inspect}).Status != 200 {
-			t.Error("an operator is kept out")
-		}
-		eve := w.ask("eve", durable.Me)
-		w.finish()
-		w.expect(eve, "provisioned")
-		if after := w.server.Calls(); after[openroutertest.OpGet] != before[openroutertest.OpGet] {
-			t.Errorf("the calls went from %v to %v", before, after)
-		}
-		w.now = w.now.Add(5 * time.Second)
-		w.expect(w.asked(durable.Me), "kept")
-	})
 }

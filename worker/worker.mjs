@@ -30,11 +30,11 @@ async function readBody(request) {
 function read(request, then) {
   const { method, url, headers } = request;
   const upgrade = headers.get("upgrade");
-  const read = [
+  const head = [
     method, url, headers.get("authorization") ?? "", headers.get("origin") ?? "",
     upgrade ? `${upgrade} ${headers.get("sec-websocket-protocol") ?? ""}` : "",
   ];
-  return request.body ? readBody(request).then((body) => then(...read, body)) : then(...read, "");
+  return request.body ? readBody(request).then((body) => then(...head, body)) : then(...head, "");
 }
 
 // isRetryable tells whether the runtime merely moved or restarted an object, so that
