@@ -47,6 +47,8 @@ type Client struct {
 	url   string // without a slash at its end
 	token seal.Secret
 	http  *http.Client
+
+	maxList int // MaxList, but for the tests
 }
 
 // New returns a client of the latchkey at an address, which is a scheme, a host
@@ -57,7 +59,7 @@ func New(address string, token seal.Secret, proxy *url.URL) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{strings.TrimRight(base.String(), "/"), token, httpsonly.Client(proxy)}, nil
+	return &Client{strings.TrimRight(base.String(), "/"), token, httpsonly.Client(proxy), MaxList}, nil
 }
 
 // Sent is a part of an answer: what this program knows of it, and all of it as
@@ -132,7 +134,15 @@ const reconcilePath = "/api/admin/reconcile"
 func (c *Client) Reconcile(ctx context.Context, options adminapi.ReconcileOptions) (Sent[adminapi.ReconcileReport], error) {
 	var report Sent[adminapi.ReconcileReport]
 	_, err := c.call(ctx, http.MethodPost, reconcilePath, options, &report)
-	return report, err
+	return report, missing(err)
+}
+
+// missing says what it means that something without a user's id is not found.
+func missing(err error) error {
+	if refusal, ok := errors.AsType[*Refusal](err); ok && refusal.Status == http.StatusNotFound {
+		return fmt.Errorf("%w (is it the URL of a latchkey, and is ADMIN_TOKEN set there? the admin API is off without)", err)
+	}
+	return err
 }
 
 // call sends a request and reads the answer to it. into may be nil.

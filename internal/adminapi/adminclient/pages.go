@@ -35,7 +35,7 @@ func (c *Client) Users(ctx context.Context, text string, limit int) iter.Seq2[Pa
 	return pages(func(size *int, cursor string) (page Page[adminapi.User], next *string, err error) {
 		var answer adminapi.UsersPageOf[Sent[adminapi.User]]
 		if err := c.page(ctx, size, "/api/admin/users", query, cursor, &answer); err != nil {
-			return page, nil, err
+			return page, nil, missing(err)
 		}
 		before := len(seen)
 		for _, user := range answer.Users {
@@ -103,8 +103,8 @@ func (c *Client) page(ctx context.Context, size *int, path string, query url.Val
 	if err != nil {
 		return err
 	}
-	if *size += n; *size > MaxList {
-		return fmt.Errorf("%s sent a list of more than %d MiB", c.url, MaxList>>20)
+	if *size += n; *size > c.maxList {
+		return fmt.Errorf("%s sent a list of more than %d MiB", c.url, c.maxList>>20)
 	}
 	return nil
 }

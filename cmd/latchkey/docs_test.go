@@ -19,8 +19,8 @@ func TestDocumentedOutput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newFakeAdmin(t)
-	f.damage("u_9", "the stored record is no JSON")
+	f := newFixture(t)
+	f.damage(t, "u_9", "not JSON")
 	ran := map[string]bool{}
 	now := shownCommand.ReplaceAllStringFunc(string(text), func(block string) string {
 		line := shownCommand.FindStringSubmatch(block)[1]
