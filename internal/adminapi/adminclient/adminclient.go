@@ -48,7 +48,7 @@ type Client struct {
 	token seal.Secret
 	http  *http.Client
 
-	maxList int // MaxList, but for the tests
+	maxPages, maxList int // as above, but for the tests
 }
 
 // New returns a client of the latchkey at an address, which is a scheme, a host
@@ -59,7 +59,7 @@ func New(address string, token seal.Secret, proxy *url.URL) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{strings.TrimRight(base.String(), "/"), token, httpsonly.Client(proxy), MaxList}, nil
+	return &Client{strings.TrimRight(base.String(), "/"), token, httpsonly.Client(proxy), MaxPages, MaxList}, nil
 }
 
 // Sent is a part of an answer: what this program knows of it, and all of it as

@@ -32,7 +32,7 @@ func (c *Client) Users(ctx context.Context, text string, limit int) iter.Seq2[Pa
 		query.Set("q", text)
 	}
 	seen := map[string]bool{}
-	return pages(func(size *int, cursor string) (page Page[adminapi.User], next *string, err error) {
+	return pages(c.maxPages, func(size *int, cursor string) (page Page[adminapi.User], next *string, err error) {
 		var answer adminapi.UsersPageOf[Sent[adminapi.User]]
 		if err := c.page(ctx, size, "/api/admin/users", query, cursor, &answer); err != nil {
 			return page, nil, missing(err)
@@ -54,7 +54,7 @@ func (c *Client) Users(ctx context.Context, text string, limit int) iter.Seq2[Pa
 func (c *Client) Ledger(ctx context.Context, id string, limit int) iter.Seq2[Page[account.Entry], error] {
 	query := url.Values{"limit": {strconv.Itoa(limit)}}
 	last := int64(math.MaxInt64)
-	return pages(func(size *int, cursor string) (page Page[account.Entry], next *string, err error) {
+	return pages(c.maxPages, func(size *int, cursor string) (page Page[account.Entry], next *string, err error) {
 		var answer adminapi.LedgerPageOf[Sent[account.Entry]]
 		if err := c.page(ctx, size, userPath(id)+"/ledger", query, cursor, &answer); err != nil {
 			return page, nil, about(id, err)
@@ -72,14 +72,14 @@ func (c *Client) Ledger(ctx context.Context, id string, limit int) iter.Seq2[Pag
 	})
 }
 
-// pages walks a list up to MaxPages. get returns the page at a cursor, which is
+// pages walks a list, up to so many pages. get returns the page at a cursor, which is
 // empty for the first one, and the cursor of the next one; it fails where a page
 // leads nowhere, and so the walk ends whatever the server does. size counts the
 // bytes of the list so far.
-func pages[T any](get func(size *int, cursor string) (page Page[T], next *string, err error)) iter.Seq2[Page[T], error] {
+func pages[T any](most int, get func(size *int, cursor string) (page Page[T], next *string, err error)) iter.Seq2[Page[T], error] {
 	return func(yield func(Page[T], error) bool) {
 		size, cursor := 0, ""
-		for range MaxPages {
+		for range most {
 			page, next, err := get(&size, cursor)
 			if err != nil {
 				yield(Page[T]{}, err)
@@ -90,7 +90,7 @@ func pages[T any](get func(size *int, cursor string) (page Page[T], next *string
 			}
 			cursor = *next
 		}
-		yield(Page[T]{}, fmt.Errorf("the list has more than %d pages", MaxPages))
+		yield(Page[T]{}, fmt.Errorf("the list has more than %d pages", most))
 	}
 }
 
