@@ -524,6 +524,19 @@ func (s storage) Entries(seq int64, limit int) ([]account.Entry, error) {
 	return entries, nil
 }
 
+func (s storage) Latest(before int64, limit int) ([]account.Entry, error) {
+	if s.body.dead {
+		return nil, errDead
+	}
+	var entries []account.Entry
+	for _, e := range slices.Backward(s.body.home.ledger) {
+		if (before == 0 || e.Seq < before) && len(entries) < limit {
+			entries = append(entries, e)
+		}
+	}
+	return entries, nil
+}
+
 // port is where the calls of one living object leave: to OpenRouter and to D1.
 type port struct {
 	*world

@@ -16,17 +16,27 @@ import (
 // tabs is how many of one user ask at once.
 const tabs = 100
 
-// forwarded waits until so many requests of the user were handed to the object.
-func (u *user) forwarded(n int) {
-	u.t.Helper()
-	eventually(u.t, 30*time.Second, fmt.Sprintf("%d requests in the log", n), func() (string, bool) {
-		seen := 0
-		for _, line := range u.w.log.lines(u.id) {
-			if line["evt"] == "request" {
-				seen++
-			}
+// patient are settings under which a held call does not time out, and requests are
+// counted as they reach an object.
+var patient = with{vars: map[string]string{"OPENROUTER_TIMEOUT": "50s"}, script: "internal/e2e/testdata/counted.mjs"}
+
+// arrived is how many requests of the user have reached the object.
+func (u *user) arrived() int {
+	count := 0
+	for _, line := range u.w.log.lines(u.id) {
+		if line["arrived"] != nil {
+			count++
 		}
-		return fmt.Sprint(seen), seen >= n
+	}
+	return count
+}
+
+// awaitArrivals waits until so many have.
+func (u *user) awaitArrivals(n int) {
+	u.t.Helper()
+	eventually(u.t, 30*time.Second, fmt.Sprintf("%d requests at the object", n), func() (string, bool) {
+		arrived := u.arrived()
+		return fmt.Sprint(arrived), arrived >= n
 	})
 }
 
@@ -34,17 +44,12 @@ func (u *user) forwarded(n int) {
 // it through once all are under way, and returns what came of them.
 func (u *user) together(n int, held, method, path string) []view {
 	u.t.Helper()
-	before := 0
-	for _, line := range u.w.log.lines(u.id) {
-		if line["evt"] == "request" {
-			before++
-		}
-	}
+	before := u.arrived()
 	gate := u.w.hold(u.t, held)
 	done := make(chan []reply)
 	go func() { done <- atOnce(n, func(int) reply { return u.try(u.t.Context(), method, path) }) }()
 	gate.await(u.t)
-	u.forwarded(before + n)
+	u.awaitArrivals(before + n)
 	gate.open()
 	return u.views(<-done)
 }
@@ -145,7 +150,7 @@ func TestRefreshesAndReadsAtOnce(t *testing.T) {
 		})
 	}()
 	gate.await(t)
-	u.forwarded(1 + 2*tabs)
+	u.awaitArrivals(1 + 2*tabs)
 	gate.open()
 	views := u.views(<-done)
 	final := u.expect(u.get(), "kept", 9.7, 1)
@@ -224,7 +229,7 @@ func TestClientHangsUp(t *testing.T) {
 				gate.await(t)
 				waiting := make(chan []reply)
 				go func() { waiting <- atOnce(others, func(int) reply { return u.try(t.Context(), "GET", me) }) }()
-				u.forwarded(2 + others)
+				u.awaitArrivals(2 + others)
 				hangUp()
 				if r := <-gone; !errors.Is(r.err, context.Canceled) {
 					t.Fatalf("the client that hung up got %v, %v", r.answer, r.err)
