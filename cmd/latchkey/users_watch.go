@@ -136,7 +136,7 @@ func (w *watcher) look(ctx context.Context) error {
 		return w.gone()
 	}
 	var entries []adminclient.Sent[account.Entry]
-	if err == nil {
+	if err == nil && state.Damaged == "" { // what cannot be read has no ledger to tell of
 		if state.Record.Seq > 0 && state.Record.Seq < w.seq {
 			w.seq = 0 // the user was erased and began anew in between
 		}

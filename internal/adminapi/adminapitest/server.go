@@ -1,8 +1,7 @@
-// Package adminapitest is the admin API for tests of its clients, over HTTP and
-// without a runtime. What answers is the real thing, and so a client that knows the
-// API otherwise fails: each user's [durable.Object], and the admin service, over a
-// storage in memory, SQLite in D1's place, and the stand-in for OpenRouter. Only
-// the routes are told apart here rather than in the Worker.
+// Package adminapitest is a latchkey for tests of the admin API's clients, over HTTP
+// and without a runtime. What answers is the real thing, the Worker and its objects,
+// and so a client that knows the API otherwise fails. Beneath it are a storage in
+// memory, SQLite in D1's place, and the stand-in for OpenRouter.
 //
 //	s := adminapitest.New(t, "token", clock)
 //	s.Put(adminapitest.User{Record: record, Ledger: entries})
@@ -12,14 +11,13 @@ package adminapitest
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -27,17 +25,15 @@ import (
 
 	"latchkey/durable"
 	"latchkey/internal/account"
-	"latchkey/internal/admin"
-	"latchkey/internal/adminapi"
 	"latchkey/internal/answer"
-	"latchkey/internal/auth"
+	"latchkey/internal/edge"
 	"latchkey/internal/openrouter"
 	"latchkey/internal/openroutertest"
 	"latchkey/internal/oplog"
-	"latchkey/internal/problem"
 	"latchkey/internal/seal"
 	"latchkey/internal/settings"
 	"latchkey/internal/users"
+	"latchkey/worker"
 )
 
 const provisioningKey = "sk-or-v1-provisioning-not-a-real-one"
@@ -53,12 +49,16 @@ type Server struct {
 	settings settings.Settings
 	now      func() time.Time
 
-	mu      sync.Mutex
-	stored  map[string]*stored // by user
-	age     time.Duration      // by which OpenRouter's clock is behind
-	calls   []string
-	instead func(w http.ResponseWriter, r *http.Request) bool
-	ops     int
+	worker  sync.Mutex // held for every call into what follows, as the runtime has it
+	front   *worker.Front
+	objects *worker.Objects
+
+	mu          sync.Mutex         // guards what follows
+	stored      map[string]*stored // by user
+	constructed int32              // objects so far
+	age         time.Duration      // by which OpenRouter's clock is behind
+	calls       []string
+	instead     func(w http.ResponseWriter, r *http.Request) bool
 }
 
 // stored is an object's storage.
@@ -96,6 +96,8 @@ func New(t testing.TB, token string, now func() time.Time) *Server {
 			return now().Add(-s.age)
 		},
 	})
+	s.front = worker.NewFront(set, nil, now, func(oplog.Line) {})
+	s.objects = worker.NewObjects(s.front)
 	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(func() {
 		s.Server.Close()
@@ -147,7 +149,8 @@ func (s *Server) NewKey(name string, ago time.Duration) (key, hash string) {
 	s.mu.Lock()
 	s.age = ago
 	s.mu.Unlock()
-	secret, hash, err := s.keys().Create(openrouter.NewKey{Name: name, Limit: new(account.Credit)})
+	keys := openrouter.Client{BaseURL: s.settings.OpenRouterURL, ProvisioningKey: s.settings.ProvisioningKey, Transport: s.OpenRouter, Now: s.now}
+	secret, hash, err := keys.Create(openrouter.NewKey{Name: name, Limit: new(account.Credit)})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -155,10 +158,6 @@ func (s *Server) NewKey(name string, ago time.Duration) (key, hash string) {
 	s.age = 0
 	s.mu.Unlock()
 	return secret.Reveal(), hash
-}
-
-func (s *Server) keys() openrouter.Client {
-	return openrouter.Client{BaseURL: s.settings.OpenRouterURL, ProvisioningKey: s.settings.ProvisioningKey, Transport: s.OpenRouter, Now: s.now}
 }
 
 // Instead has further requests answered by f, unless it returns false. Nil ends
@@ -188,10 +187,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if instead != nil && instead(w, r) {
 		return
 	}
-	a, err := s.route(r, body)
-	if err != nil {
-		a = durable.ClientError(err).Answer()
-	}
+	a := s.answer(edge.Request{
+		Method: r.Method, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Authorization: r.Header.Get("Authorization"), Body: string(body),
+	})
 	for _, h := range a.Header {
 		w.Header().Set(h[0], h[1])
 	}
@@ -199,147 +197,115 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, a.Body) // a client that left is no failure here
 }
 
-// route answers as the Worker does, for operators.
-func (s *Server) route(r *http.Request, body []byte) (answer.Answer, error) {
-	if err := auth.Operator(r.Header.Get("Authorization"), s.settings.AdminToken); err != nil {
-		return answer.Answer{}, err
-	}
-	rest, ok := strings.CutPrefix(r.URL.EscapedPath(), "/api/admin/")
-	parts := strings.Split(rest, "/")
-	id := ""
-	if len(parts) > 1 {
-		id, _ = url.PathUnescape(parts[1]) // the server has parsed it
-	}
-	unknown := problem.New(problem.NotFound, "There is nothing at this path.")
-	switch route := r.Method + " " + strings.Join(append(parts[:1:1], parts[min(2, len(parts)):]...), "/"); {
-	case !ok:
-		return answer.Answer{}, unknown
-	case len(parts) == 1 && route == "GET users":
-		return s.list(r.URL.Query())
-	case len(parts) == 1 && route == "POST reconcile":
-		return s.reconcile(body)
-	case id == "":
-		return answer.Answer{}, unknown
-	case route == "GET users/ledger":
-		return s.ledger(id, r.URL.Query())
-	case route == "POST users/sync":
-		return s.ask(id, durable.Request{Action: durable.Sync})
-	case route == "GET users":
-		return s.ask(id, durable.Request{Action: durable.Inspect})
-	case route == "DELETE users":
-		return s.ask(id, durable.Request{Action: durable.Erase})
-	case route == "PATCH users":
-		var change adminapi.Adjustment
-		if err := decode(body, &change); err != nil {
-			return answer.Answer{}, err
-		}
-		return s.ask(id, durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment(change)})
-	}
-	return answer.Answer{}, unknown
-}
-
-func decode(body []byte, into any) error {
-	decoder := json.NewDecoder(strings.NewReader(string(body)))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil {
-		return problem.New(problem.InvalidRequest, "The body is not the JSON object that is wanted here.")
-	}
-	return nil
-}
-
-func (s *Server) service() admin.Service {
-	return admin.Service{
-		Keys: s.keys(), Table: users.Table{DB: s.D1}, Prefix: s.settings.KeyNamePrefix, Now: s.now,
-		Knows: func(user, hash string) (bool, error) {
-			a, err := s.ask(user, durable.Request{Action: durable.Owns, Hash: hash})
-			return strings.Contains(a.Body, "true"), err
-		},
-	}
-}
-
-func (s *Server) list(query url.Values) (answer.Answer, error) {
-	limit, _ := strconv.Atoi(query.Get("limit"))
-	page, err := s.service().List(admin.Query{Limit: limit, Cursor: query.Get("cursor"), Text: query.Get("q")})
-	return answer.JSON(http.StatusOK, "application/json", page), err
-}
-
-func (s *Server) reconcile(body []byte) (answer.Answer, error) {
-	var options adminapi.ReconcileOptions
-	if err := decode(body, &options); err != nil {
-		return answer.Answer{}, err
-	}
-	report, err := s.service().Reconcile(options)
-	return answer.JSON(http.StatusOK, "application/json", report), err
-}
-
-// ledger answers a page of a ledger, whatever limit is asked for of PageLimit
-// entries at most, so that a walk has several pages.
-func (s *Server) ledger(id string, query url.Values) (answer.Answer, error) {
-	s.mu.Lock()
-	held := s.stored[id]
-	s.mu.Unlock()
-	if held == nil {
-		return answer.Answer{}, problem.New(problem.NotFound, "There is no such user.")
-	}
-	before, _ := strconv.ParseInt(query.Get("cursor"), 10, 64)
-	entries, err := held.Latest(before, PageLimit)
+// answer has the Worker answer, or the object that it hands the request to.
+func (s *Server) answer(r edge.Request) answer.Answer {
+	c := newCall()
+	s.worker.Lock()
+	s.front.Route(c, r, func(object string) { s.objects.Serve(c, s.platform(object, c), r) })
+	s.worker.Unlock()
+	a, err := c.wait()
 	if err != nil {
-		return answer.Answer{}, err
+		s.t.Errorf("%s %s: %v", r.Method, r.Path, err)
 	}
-	page := adminapi.LedgerPage{Entries: append([]account.Entry{}, entries...)}
-	if len(entries) == PageLimit {
-		page.NextCursor = new(strconv.FormatInt(entries[PageLimit-1].Seq, 10))
-	}
-	return answer.JSON(http.StatusOK, "application/json", page), nil
+	return a
 }
 
-// PageLimit is how many entries a page of a ledger has at most.
-const PageLimit = 2
-
-// idleLimit is how long an object may take until nothing is going on in it.
-const idleLimit = 30 * time.Second
-
-// ask has the user's object answer, and waits until nothing is going on in it any
-// more: what it does in the background is done then.
-func (s *Server) ask(user string, r durable.Request) (answer.Answer, error) {
-	s.mu.Lock()
-	held := s.stored[user]
-	if held == nil {
-		held = &stored{}
-		s.stored[user] = held
-	}
-	s.mu.Unlock()
-	answered, idle := make(chan answer.Answer, 1), make(chan struct{}, 1)
-	object := durable.New(user, durable.Runtime{
-		Settings: s.settings, Storage: held, DB: s.D1, Transport: s.OpenRouter, Now: s.now,
-		NewOp: s.newOp, Log: func(oplog.Line) {},
-		Idle: func() {
-			select {
-			case idle <- struct{}{}:
-			default:
-			}
-		},
-	})
-	object.Ask(r, func(a answer.Answer) { answered <- a })
-	a := <-answered
-	select {
-	case <-idle:
-	case <-time.After(idleLimit):
-		return a, fmt.Errorf("the object of %q does not come to rest", user)
-	}
-	if state, _ := held.Load(); state == "" {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.stored, user)
-	}
-	return a, nil
+// platform is what one construction of an object lives on.
+type platform struct {
+	*Server
+	name   string
+	number int32
+	held   *stored
+	call   *call
 }
 
-func (s *Server) newOp() string {
+// platform begins an object anew, for one call.
+func (s *Server) platform(name string, c *call) worker.Platform {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ops++
-	return fmt.Sprintf("op%d", s.ops)
+	s.constructed++
+	held := s.stored[name]
+	if held == nil {
+		held = &stored{}
+		s.stored[name] = held
+	}
+	admin, _ := worker.Daily()
+	c.untilIdle = name != admin
+	return platform{s, name, s.constructed, held, c}
+}
+
+func (p platform) Name() string                  { return p.name }
+func (p platform) Number() int32                 { return p.number }
+func (p platform) Storage() durable.Storage      { return p.held }
+func (p platform) DB() users.DB                  { return p.D1 }
+func (p platform) OpenRouter() http.RoundTripper { return p.Server.OpenRouter }
+func (p platform) Idle()                         { p.call.idle() }
+func (p platform) Close()                        {}
+
+// Call has another object answer an internal call.
+func (p platform) Call(name, what string) (string, error) {
+	c := newCall()
+	p.worker.Lock()
+	p.objects.AnswerCall(c, p.Server.platform(name, c), what)
+	p.worker.Unlock()
+	a, err := c.wait()
+	return a.Body, err
+}
+
+// call is a call that waits for its answer and, so that what is done in the
+// background is done too, until the object is idle.
+type call struct {
+	untilIdle bool
+	answered  chan struct{}
+	idled     chan struct{}
+	answer    answer.Answer
+	err       error
+}
+
+func newCall() *call {
+	return &call{answered: make(chan struct{}, 1), idled: make(chan struct{}, 1)}
+}
+
+// Respond implements edge.Call.
+func (c *call) Respond(a answer.Answer) {
+	c.answer = a
+	c.answered <- struct{}{}
+}
+
+// Done implements edge.Call.
+func (c *call) Done(err error) {
+	c.err = err
+	c.answered <- struct{}{}
+}
+
+// WantKeys implements edge.Call: the operators' token needs none.
+func (c *call) WantKeys(url string) { c.Done(fmt.Errorf("the keys at %q are wanted", url)) }
+
+func (c *call) idle() {
+	select {
+	case c.idled <- struct{}{}:
+	default: // again
+	}
+}
+
+// idleLimit is how long a call may take until nothing is going on any more.
+const idleLimit = 30 * time.Second
+
+func (c *call) wait() (answer.Answer, error) {
+	limit := time.After(idleLimit)
+	select {
+	case <-c.answered:
+	case <-limit:
+		return answer.Answer{}, errors.New("no answer")
+	}
+	if c.untilIdle {
+		select {
+		case <-c.idled:
+		case <-limit:
+			return c.answer, errors.New("the object does not come to rest")
+		}
+	}
+	return c.answer, c.err
 }
 
 // Load implements durable.Storage.
