@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey/internal/account"
+	"latchkey/internal/adminapi"
 	"latchkey/internal/adminapi/adminclient"
 )
 
@@ -53,7 +54,7 @@ func (a *app) showLedger(entries []adminclient.Sent[account.Entry]) error {
 // ledgerAfter returns the entries of a user's ledger after a seq, oldest first.
 func ledgerAfter(ctx context.Context, api *adminclient.Client, id string, after int64) ([]adminclient.Sent[account.Entry], error) {
 	entries := []adminclient.Sent[account.Entry]{}
-	for page, err := range api.Ledger(ctx, id, adminclient.MaxLimit) {
+	for page, err := range api.Ledger(ctx, id, adminapi.MaxPage) {
 		if err != nil {
 			return nil, err
 		}

@@ -10,9 +10,6 @@ import (
 	"latchkey/internal/adminapi/adminclient"
 )
 
-// standardPage is how many users are shown unless --limit says otherwise.
-const standardPage = 50
-
 func (a *app) usersListCommand() *cobra.Command {
 	var q string
 	var limit int
@@ -34,11 +31,11 @@ what was left on the present key when it was last read (ON KEY).`,
   latchkey users list --all --json | jq -r '.[] | select(.suspended) | .user_id'`,
 		Args: none, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(command *cobra.Command, _ []string) error {
-			if limit < 1 || limit > adminclient.MaxLimit {
-				return exit{exitUsage, fmt.Errorf("--limit is from 1 to %d", adminclient.MaxLimit)}
+			if limit < 1 || limit > adminapi.MaxPage {
+				return exit{exitUsage, fmt.Errorf("--limit is from 1 to %d", adminapi.MaxPage)}
 			}
 			if all && !command.Flags().Changed("limit") {
-				limit = adminclient.MaxLimit
+				limit = adminapi.MaxPage
 			}
 			api, err := a.admin()
 			if err != nil {
@@ -48,7 +45,7 @@ what was left on the present key when it was last read (ON KEY).`,
 		},
 	}
 	command.Flags().StringVar(&q, "q", "", "only those with this text in id, name or email")
-	command.Flags().IntVar(&limit, "limit", standardPage, "users on a page, up to 200")
+	command.Flags().IntVar(&limit, "limit", adminapi.DefaultPage, "users on a page, up to 200")
 	command.Flags().BoolVar(&all, "all", false, "every page")
 	return command
 }

@@ -3,7 +3,6 @@ package class
 import (
 	"bytes"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"latchkey/internal/openrouter"
 	"latchkey/internal/plainfile"
 	"latchkey/internal/seal"
 )
@@ -112,8 +112,7 @@ func keyFileHash(folder, name string) (string, error) {
 	if !whole || len(key) == 0 || bytes.ContainsAny(key, " \n\r\t") {
 		return "", fmt.Errorf("%s holds something else than one key", filepath.Join(folder, name))
 	}
-	sum := sha256.Sum256(key)
-	return hex.EncodeToString(sum[:]), nil
+	return openrouter.HashOf(string(key)), nil
 }
 
 // randomID is a part of a name that nothing else has.

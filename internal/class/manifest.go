@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"latchkey/internal/account"
+	"latchkey/internal/openrouter"
 	"latchkey/internal/plainfile"
 )
 
@@ -81,7 +82,7 @@ var hash = regexp.MustCompile(`^[0-9a-f]{64}$`)
 func (c *Class) folder() string { return filepath.Dir(c.path) }
 
 // prefix begins the names of all keys of the class.
-func (c *Class) prefix() string { return "latchkey-class:" + c.begun.Class + ":" }
+func (c *Class) prefix() string { return openrouter.ClassPrefix + ":" + c.begun.Class + ":" }
 
 // Owns tells whether a key with this name is of the class. What else a manifest
 // says that somebody edited may be about any key.

@@ -14,9 +14,6 @@ import (
 	"latchkey/internal/adminapi"
 )
 
-// MaxLimit is the most that the admin API puts on a page.
-const MaxLimit = 200
-
 // Page is a page of a list.
 type Page[T any] struct {
 	Items []Sent[T]
@@ -24,7 +21,7 @@ type Page[T any] struct {
 }
 
 // Users returns the pages of users with a text in id, name or address, newest
-// change first. limit is how many are on a page, up to [MaxLimit]. The next page
+// change first. limit is how many are on a page, up to [adminapi.MaxPage]. The next page
 // is asked for once it is wanted; an error ends the list.
 func (c *Client) Users(ctx context.Context, text string, limit int) iter.Seq2[Page[adminapi.User], error] {
 	query := url.Values{"limit": {strconv.Itoa(limit)}}
