@@ -117,6 +117,7 @@ export function toAnswer(body: any): Answer | undefined {
   const { openrouter_api_key: key = "", event: _, ...account } = body;
   const numbers = [account.total_limit, account.remaining_limit, account.usage_limit];
   const good =
+    typeof key === "string" &&
     /^[!-~]*$/.test(key) && // it goes into a header
     typeof account.id === "string" &&
     Number.isSafeInteger(account.version) &&
