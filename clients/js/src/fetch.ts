@@ -28,14 +28,11 @@ export function keyedFetch(origin: string, fetch: Fetch, key: () => Promise<stri
     const response = await send(first);
     if (!(await refusesKey(response))) return response;
 
-    const second = renew(first);
-    if (isStream(init?.body)) {
-      second.catch(() => {}); // a stream is spent: the caller sees the refusal, and the next call has the new key
-      return response;
-    }
-    if ((await unlessAborted(second, signal)) === first) return response;
+    const second = await unlessAborted(renew(first), signal);
+    // A stream is spent: the caller sees the refusal, and sends another with the new key.
+    if (second === first || isStream(init?.body)) return response;
     response.body?.cancel().catch(() => {});
-    return send(await second);
+    return send(second);
   };
 }
 
