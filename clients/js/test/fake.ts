@@ -231,11 +231,11 @@ export class FakeOpenRouter {
     if (refusal) return void json(refusal, { error: { code: refusal, message: message[refusal] } });
     if (request.url === "/guarded") return void json(403, { error: { code: 403, message: "Model not allowed by guardrail" } });
 
-    const base = { id: "gen-1", created: 1, model: "openai/gpt-4o-mini", provider: "OpenAI", system_fingerprint: null };
+    const base = { id: "gen-1", created: 1, model: "openai/gpt-4o-mini", provider: "OpenAI" };
     const usage = { prompt_tokens: 8, completion_tokens: 4, total_tokens: 12 };
     if (!body.includes('"stream":true')) {
       const message = { role: "assistant", content: "Hello from OpenRouter" };
-      return void json(200, { ...base, object: "chat.completion", choices: [{ index: 0, finish_reason: "stop", message }], usage });
+      return void json(200, { ...base, object: "chat.completion", system_fingerprint: null, choices: [{ index: 0, finish_reason: "stop", message }], usage });
     }
     response.writeHead(200, { "Content-Type": "text/event-stream" });
     for (const content of ["Hello ", "from ", "OpenRouter"]) {
