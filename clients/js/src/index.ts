@@ -177,7 +177,6 @@ class Client implements Latchkey {
     }
     const hasKey = this.#key !== "" && this.#key !== refused;
     if (held && account.version < held.version && (hasKey || account.version >= since)) return;
-    if (held && account.version === held.version && hasKey) return;
 
     event ??= key === this.#key ? "quota" : "key";
     this.#account = Object.freeze(account);

@@ -108,7 +108,6 @@ export class FakeLatchkey {
   suspend(user: string): void {
     const record = this.user(user);
     record.version++;
-    record.key = "";
     record.suspended = true;
     this.send(user, { event: "suspended", ...this.body(user) });
     this.closeSockets(4403, "suspended", user);
