@@ -58,7 +58,7 @@ type Runtime struct {
 	Storage   Storage
 	DB        users.DB
 	Transport http.RoundTripper // to OpenRouter
-	Sockets   Sockets
+	Sockets   Sockets           // nil: nobody has one
 	Now       func() time.Time
 	NewOp     func() string // an id that no other creation has
 	Log       func(oplog.Line)

@@ -80,6 +80,9 @@ type socket struct {
 
 // openSockets returns the open sockets, the oldest first.
 func openSockets(s Sockets) []socket {
+	if s == nil {
+		return nil
+	}
 	var list []socket
 	for _, each := range s.List() {
 		known := socket{id: each.ID}

@@ -14,7 +14,6 @@ import (
 
 	"latchkey/durable"
 	"latchkey/internal/account"
-	"latchkey/internal/answer"
 	"latchkey/internal/edge"
 	"latchkey/internal/openroutertest"
 	"latchkey/internal/oplog"
@@ -74,16 +73,9 @@ func (p *fake) Number() int32                 { return p.number }
 func (p *fake) Storage() durable.Storage      { return p }
 func (p *fake) DB() users.DB                  { return p }
 func (p *fake) OpenRouter() http.RoundTripper { return p.RoundTripper }
-func (p *fake) Sockets() durable.Sockets      { return noSockets{} }
+func (p *fake) Sockets() durable.Sockets      { return nil }
 func (p *fake) Idle()                         { p.idle <- struct{}{} }
 func (p *fake) Close()                        { p.closed = true }
-
-// noSockets are those of a user who has none.
-type noSockets struct{}
-
-func (noSockets) List() []answer.Socket     { return nil }
-func (noSockets) Send(_, _, _ string)       {}
-func (noSockets) Close(string, int, string) {}
 
 func (p *fake) Call(name, call string) (string, error) {
 	if p.call == nil {

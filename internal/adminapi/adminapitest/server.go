@@ -239,6 +239,7 @@ func (p platform) Number() int32                 { return p.number }
 func (p platform) Storage() durable.Storage      { return p.held }
 func (p platform) DB() users.DB                  { return p.D1 }
 func (p platform) OpenRouter() http.RoundTripper { return p.Server.OpenRouter }
+func (p platform) Sockets() durable.Sockets      { return nil }
 func (p platform) Idle()                         { p.call.idle() }
 func (p platform) Close()                        {}
 
