@@ -15,6 +15,7 @@ import (
 	"latchkey/internal/oplog"
 	"latchkey/internal/problem"
 	"latchkey/internal/settings"
+	"latchkey/worker/page"
 )
 
 // front answers a request or says whose object answers it. It keeps nothing of it.
@@ -57,6 +58,8 @@ type route struct {
 // find returns what answers to a path.
 func (f *front) find(path string) (route, bool) {
 	switch path {
+	case "/":
+		return route{path, []string{"GET", "HEAD"}, (*front).page}, true
 	case "/healthz":
 		return route{path, []string{"GET", "HEAD"}, (*front).health}, true
 	case "/api/users/me":
@@ -121,6 +124,10 @@ func user(want durable.Action) func(*front, request) (answer.Answer, *forward, e
 		}
 		return answer.Answer{}, toUser(who.ID, durable.Request{Action: want, Who: who}), nil
 	}
+}
+
+func (f *front) page(request) (answer.Answer, *forward, error) {
+	return page.Answer(f.settings.AllowedOrigins), nil, nil
 }
 
 func (f *front) health(request) (answer.Answer, *forward, error) {

@@ -126,7 +126,7 @@ func TestWhatTheFrontAnswersItself(t *testing.T) {
 		allow     string
 		challenge string
 	}{
-		{"the root", request{method: "GET", path: "/"}, 404, problem.NotFound, "", ""},
+		{"a file of the page", request{method: "GET", path: "/page.js"}, 404, problem.NotFound, "", ""},
 		{"no path", request{method: "GET"}, 404, problem.NotFound, "", ""},
 		{"a slash at the end", request{method: "GET", path: me + "/", authorization: ada(t)}, 404, problem.NotFound, "", ""},
 		{"two slashes", request{method: "GET", path: "//healthz"}, 404, problem.NotFound, "", ""},
@@ -136,6 +136,7 @@ func TestWhatTheFrontAnswersItself(t *testing.T) {
 		{"OPTIONS of an unknown path", request{method: "OPTIONS", path: "/x"}, 404, problem.NotFound, "", ""},
 		{"a large body at an unknown path", request{method: "POST", path: "/x", tooLarge: true}, 404, problem.NotFound, "", ""},
 
+		{"POST page", request{method: "POST", path: "/"}, 405, problem.MethodNotAllowed, "GET, HEAD, OPTIONS", ""},
 		{"POST me", request{method: "POST", path: me, authorization: ada(t)}, 405, problem.MethodNotAllowed, "GET, OPTIONS", ""},
 		{"HEAD me", request{method: "HEAD", path: me, authorization: ada(t)}, 405, problem.MethodNotAllowed, "GET, OPTIONS", ""},
 		{"DELETE me", request{method: "DELETE", path: me}, 405, problem.MethodNotAllowed, "GET, OPTIONS", ""},
@@ -171,6 +172,19 @@ func TestWhatTheFrontAnswersItself(t *testing.T) {
 				t.Errorf("logged %s", line)
 			}
 		})
+	}
+}
+
+func TestTheAccountPage(t *testing.T) {
+	for _, method := range []string{"GET", "HEAD"} {
+		f, _ := newFront()
+		a, onward := f.serve(request{method: method, path: "/", https: true})
+		if onward != nil || a.Status != 200 || !strings.HasPrefix(a.Body, "<!doctype html>") {
+			t.Errorf("%s: %d %.80q, %+v", method, a.Status, a.Body, onward)
+		}
+		carries(t, a, "Content-Type", "text/html; charset=utf-8")
+		carries(t, a, "X-Content-Type-Options", "nosniff")
+		carries(t, a, "Strict-Transport-Security", "max-age=31536000")
 	}
 }
 
