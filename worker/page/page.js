@@ -11,6 +11,8 @@ const PONG_WITHIN = 10; // a socket that is silent for longer is dead
 const LEDGER_PAUSE = 0.3; // changes that come together are one reading of the ledger
 const LEDGER_LIMIT = 200; // as many as the API gives at once
 
+const TOKEN = /^[\w.-]+$/; // what a JSON Web Token is made of, and a socket's protocol
+
 const byId = (id) => document.getElementById(id);
 const allowedOrigins = document.documentElement.dataset.allowedOrigins.split(" ").filter(Boolean);
 
@@ -31,10 +33,7 @@ function begin(token) {
   session.ended.abort();
   session = { token, ended: new AbortController() };
   forget();
-  follow(session).catch((error) => {
-    console.error(error);
-    show(new Problem(0, { code: "internal" }));
-  });
+  follow(session);
 }
 
 function forget() {
@@ -49,11 +48,12 @@ function forget() {
 async function follow({ token, ended }) {
   const { signal } = ended;
   let wasGood = false;
-  for (let failures = 0; !signal.aborted; failures++) {
-    link = "connecting";
-    render();
+  link = "connecting";
+  render();
+  for (let failures = 0; ; failures++) {
     let seconds = 0;
     try {
+      if (!TOKEN.test(token)) throw new Problem(401, { code: "invalid_token" });
       const body = await call(token, signal, "GET", "/api/users/me");
       wasGood = true;
       problem = undefined;
@@ -61,16 +61,16 @@ async function follow({ token, ended }) {
       const close = await listen(token, signal);
       if (close.wasLive) failures = 0;
       if (close.code === 4401) throw new Problem(401, { code: close.reason });
-      if (close.code === 4429) seconds = BLOCKED_PAUSE; // else tabs would close each other's sockets in turn
+      if (close.code === 4429) throw new Problem(4429);
     } catch (error) {
-      if (!(error instanceof Problem)) throw error;
       if (signal.aborted) return;
-      show(error);
-      if (error.status === 401) {
+      if (!(error instanceof Problem)) console.error(error);
+      show(error instanceof Problem ? error : new Problem(500));
+      if (problem.status === 401) {
         if (wasGood) askForToken(); // else whoever gave this one would give another like it, without end
         return;
       }
-      seconds = error.seconds;
+      seconds = problem.seconds;
     }
     if (signal.aborted) return;
     link = "waiting";
@@ -80,13 +80,14 @@ async function follow({ token, ended }) {
   }
 }
 
-// Problem is an answer that is none of those hoped for; status is 0 where there was
-// no answer at all.
+// Problem is an answer that is none of those hoped for. Its status is 0 where there
+// was no answer at all, and 4429 where a socket was closed with that code: tabs that
+// came back at once would close each other's sockets in turn.
 class Problem extends Error {
   constructor(status, { code, renews_at } = {}, retryAfter) {
     super(code);
     Object.assign(this, { status, code, renewsAt: renews_at });
-    const blocked = status === 402 || status === 403;
+    const blocked = [402, 403, 4429].includes(status);
     this.seconds = blocked ? BLOCKED_PAUSE : Math.min(Number(retryAfter) || 0, BLOCKED_PAUSE);
   }
 }
@@ -107,12 +108,7 @@ async function call(token, signal, method, path) {
 // listen takes what the socket brings, until it ends: { code, reason, wasLive }.
 function listen(token, signal) {
   return new Promise((resolve) => {
-    let socket;
-    try {
-      socket = new WebSocket(location.origin.replace("http", "ws") + "/api/users/me/events", ["bearer", token]);
-    } catch {
-      return resolve({}); // a token that no header can carry, or a browser without
-    }
+    const socket = new WebSocket(location.origin.replace("http", "ws") + "/api/users/me/events", ["bearer", token]);
     let wasLive = false;
     let deadline;
     const done = new AbortController();
@@ -256,6 +252,7 @@ function explain({ status, code, renewsAt }) {
     case "suspended": return { title: "Your account is suspended", text: "An operator has suspended it, and there is no key until they end that. Ask them why." };
     case "rate_limited": return { title: "Too many requests", text: "The page asked too often, and waits a little." };
   }
+  if (status === 4429) return { title: "Open in too many places", text: "This tab is told of no changes any more. Close others, then try again here." };
   if (status === 0 && !navigator.onLine) return { title: "You are offline", text: "What you see is what was known last. The page goes on once you are online again." };
   if (status === 0) return { title: "There is no answer", text: "The service cannot be reached just now. The page tries again by itself." };
   if (status === 401) return { title: "This sign-in is not valid", text: again };
@@ -277,7 +274,7 @@ function render() {
 }
 
 function renderLink() {
-  const text = !navigator.onLine ? "Offline" : { none: "", connecting: "Connecting…", live: "Live", waiting: "Reconnecting…" }[link];
+  const text = !navigator.onLine ? "Offline" : { none: "", connecting: "Connecting…", live: "Live", waiting: problem?.seconds === BLOCKED_PAUSE ? "Not live" : "Reconnecting…" }[link];
   const shown = navigator.onLine || link === "none" ? link : "waiting";
   const element = byId("link");
   element.dataset.link = shown;
@@ -307,20 +304,20 @@ function renderKey() {
 
 function renderQuota() {
   const total = account?.total_limit;
-  const left = problem?.code === "quota_exhausted" ? Math.min(account?.remaining_limit ?? 0, 0) : account?.remaining_limit;
+  const left = problem?.code === "quota_exhausted" ? ledger[0]?.remaining_limit : account?.remaining_limit;
   byId("quota-card").hidden = left === undefined && !account?.renews_at;
   if (!account) return;
   const share = Math.min(1, Math.max(0, left / total || 0));
   setText(byId("left"), left === undefined ? "" : credits(left));
-  setText(byId("total"), total === undefined ? "" : `of ${credits(total)} credits left`);
+  setText(byId("total"), left === undefined ? "" : total === undefined ? "credits left" : `of ${credits(total)} credits left`);
   byId("fill").style.inlineSize = `${share * 100}%`;
   byId("fill").classList.toggle("low", share < 0.15);
   const bar = byId("bar");
-  bar.hidden = total === undefined;
+  bar.hidden = total === undefined || left === undefined;
   bar.ariaValueMax = total ?? 0;
   bar.ariaValueNow = share * (total ?? 0);
   bar.ariaValueText = `${credits(left ?? 0)} of ${credits(total ?? 0)} credits left`;
-  row("spent", total === undefined ? undefined : credits(total - left));
+  row("spent", bar.hidden ? undefined : credits(total - left));
   row("renews", account.renews_at && dateOf(account.renews_at));
   byId("stale").hidden = account.outcome !== "unmetered";
 }
@@ -332,11 +329,11 @@ const KINDS = {
 
 function renderHistory() {
   byId("history-card").hidden = ledger.length === 0 && !ledgerFailed;
-  setText(byId("history-hint"), ledgerFailed ? "The history cannot be read just now." : "");
+  setText(byId("history-hint"), ledgerFailed ? "The history cannot be read just now." : "Each ring is a new key.");
   byId("chart").replaceChildren(...(ledger.length > 0 ? [chart(byId("chart").clientWidth || 600)] : []));
   byId("rows").replaceChildren(...ledger.map((entry) => {
     const line = document.createElement("tr");
-    const cells = [dateOf(entry.at), KINDS[entry.kind] ?? entry.kind, credits(entry.credits), credits(entry.remaining_limit)];
+    const cells = [shortDateOf(entry.at), KINDS[entry.kind] ?? entry.kind, credits(entry.credits), credits(entry.remaining_limit)];
     line.append(...cells.map((text, column) => {
       const cell = document.createElement("td");
       cell.textContent = text;
@@ -391,6 +388,7 @@ const short = new Intl.NumberFormat(undefined, { maximumFractionDigits: 2 });
 const exact = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 4 });
 const credits = (value) => exact.format(value);
 const dateOf = (at) => new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" }).format(new Date(at));
+const shortDateOf = (at) => new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "short" }).format(new Date(at));
 const timeOf = (at) => new Intl.DateTimeFormat(undefined, { timeStyle: "medium" }).format(at);
 
 // row fills a line of a list, or hides it where there is nothing to say.
