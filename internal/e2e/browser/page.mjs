@@ -1,6 +1,6 @@
 // The account page in a browser. WORKER is the address of a Worker that lets
-// https://app.example.org in, ADA and BOB are tokens of two of its users, EXPIRED is
-// one that is past its time. With SCREENSHOTS, a folder, pictures are taken too.
+// https://app.example.org in; ADA, BOB and EXPIRED are tokens of three of its users,
+// the last one past its time. With SCREENSHOTS, a folder, pictures are taken too.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -149,13 +149,16 @@ test("text from outside is text", async (t) => {
   assert.equal(await page.title(), "Your OpenRouter key");
 });
 
+// answers tells whether the Worker has a path.
+const answers = async (path) => (await fetch(new URL(path, WORKER))).status !== 404;
+
 // Of an API in memory, and of the Worker's own.
-for (const [where, base, ada, bob] of [["", () => api.url, () => userOf({ name: "ada" }).token, () => userOf({ name: "bob" }).token], [" (the Worker's API)", () => WORKER, () => ADA, () => BOB]]) {
-  test(`a new key shows in every tab of its user within a second, and in nobody else's${where}`, { skip: Boolean(where) && !ADA }, async (t) => {
-    const url = base();
+for (const [where, base] of [["", () => [api.url, userOf({ name: "ada" }).token, userOf({ name: "bob" }).token]], [" (the Worker's API)", () => [WORKER, ADA, BOB]]]) {
+  test(`a new key shows in every tab of its user within a second, and in nobody else's${where}`, async (t) => {
+    const [url, ada, bob] = base();
+    if (url === WORKER && !(await answers("/api/users/me/events"))) return t.skip();
     const [adas, bobs] = [await person(t), await person(t)];
-    const token = ada();
-    const tabs = [await adas.open(url, token), await adas.open(url, token), await bobs.open(url, bob())];
+    const tabs = [await adas.open(url, ada), await adas.open(url, ada), await bobs.open(url, bob)];
     for (const tab of tabs) {
       await live(tab);
       await click(tab, "#show");
@@ -287,7 +290,25 @@ for (const [reason, wanted] of [["expired_token", "Your sign-in has run out"], [
   });
 }
 
-test("an expired token is told (the Worker's API)", { skip: !EXPIRED }, async (t) => {
+test("a key and its history are shown, and a new one is asked for (the Worker's API)", async (t) => {
+  if (!(await answers("/api/users/me/ledger"))) return t.skip();
+  const page = await (await person(t)).open(WORKER, ADA);
+  await shows(page, "#who", "Ada");
+  await click(page, "summary");
+  await shows(page, "#rows", "First key");
+  assert.match(await text(page, "#made"), /20\d\d/);
+  await click(page, "#show");
+  const key = await text(page, "#key");
+  assert.match(key, /^sk-or-v1-/);
+  await click(page, "#replace");
+  await click(page, "#confirm");
+  await shows(page, "#news", "You have a new key");
+  await shows(page, "#rows", "New key");
+  assert.notEqual(await text(page, "#key"), key);
+  await isAccessible(page, "a short history");
+});
+
+test("an expired token is told (the Worker's API)", async (t) => {
   const page = await (await person(t)).open(WORKER, EXPIRED);
   await shows(page, "#problem", "Your sign-in has run out");
 });
