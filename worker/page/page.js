@@ -25,13 +25,14 @@ let link = "none"; // none, connecting, live, waiting
 let keyIsShown = false;
 let replacing = false;
 
-// The token in use, and what ends all that is done with it.
-let session = { token: undefined, ended: new AbortController() };
+// The token in use, what ends all that is done with it, and whether another may be
+// asked for: not where it was bad from the start, since the next would be like it.
+let session = { token: undefined, ended: new AbortController(), mayAsk: true };
 
 // begin takes a token in place of the last one.
 function begin(token) {
   session.ended.abort();
-  session = { token, ended: new AbortController() };
+  session = { token, ended: new AbortController(), mayAsk: false };
   forget();
   follow(session);
 }
@@ -45,9 +46,7 @@ function forget() {
 }
 
 // follow keeps the page up to date until the token ends.
-async function follow({ token, ended }) {
-  const { signal } = ended;
-  let wasGood = false;
+async function follow({ token, ended: { signal } }) {
   link = "connecting";
   render();
   for (let failures = 0; ; failures++) {
@@ -55,7 +54,7 @@ async function follow({ token, ended }) {
     try {
       if (!TOKEN.test(token)) throw new Problem(401, { code: "invalid_token" });
       const body = await call(token, signal, "GET", "/api/users/me");
-      wasGood = true;
+      session.mayAsk = true;
       problem = undefined;
       take(body, true); // nobody else asks meanwhile; a user who was erased begins anew
       const close = await listen(token, signal);
@@ -66,10 +65,6 @@ async function follow({ token, ended }) {
       if (signal.aborted) return;
       if (!(error instanceof Problem)) console.error(error);
       show(error instanceof Problem ? error : new Problem(500));
-      if (problem.status === 401) {
-        if (wasGood) askForToken(); // else whoever gave this one would give another like it, without end
-        return;
-      }
       seconds = problem.seconds;
     }
     if (signal.aborted) return;
@@ -195,9 +190,11 @@ async function readLedger() {
 function show(what) {
   problem = what;
   if (what.status === 401) {
+    session.ended.abort();
     forget();
     problem = what;
     link = "none";
+    if (session.mayAsk) askForToken();
   } else if (what.status === 402 || what.status === 403) {
     if (account) account = { ...account, openrouter_api_key: undefined };
     if (what.renewsAt) account = { ...account, renews_at: what.renewsAt };
@@ -220,7 +217,7 @@ async function replaceKey() {
     if (!(error instanceof Problem)) throw error;
     if (ended.signal.aborted) return;
     // A lost answer leaves open what happened: the next reading tells.
-    say(error.status === 0 ? "No answer came, so your key may or may not have been replaced." : `Your key was not replaced. ${explain(error).text}`);
+    say(error.status === 0 ? "No answer came, so your key may or may not have been replaced." : `Your key was not replaced. ${explain(error).title}: try again later.`);
     if ([401, 402, 403].includes(error.status)) show(error);
   } finally {
     if (!ended.signal.aborted) replacing = false;
@@ -250,7 +247,7 @@ function explain({ status, code, renewsAt }) {
     case "quota_exhausted": return { title: "Your quota is spent", text: renewsAt ? `It renews on ${dateOf(renewsAt)}. Until then there is no key.` : "There is no key until it renews." };
     case "key_disabled": return { title: "Your key is disabled", text: "An operator has disabled it at OpenRouter. Ask them to enable it." };
     case "suspended": return { title: "Your account is suspended", text: "An operator has suspended it, and there is no key until they end that. Ask them why." };
-    case "rate_limited": return { title: "Too many requests", text: "The page asked too often, and waits a little." };
+    case "rate_limited": return { title: "Too many requests", text: "The page asked too often. It waits a little, and tries again by itself." };
   }
   if (status === 4429) return { title: "Open in too many places", text: "This tab is told of no changes any more. Close others, then try again here." };
   if (status === 0 && !navigator.onLine) return { title: "You are offline", text: "What you see is what was known last. The page goes on once you are online again." };
@@ -296,7 +293,7 @@ function renderKey() {
   setText(byId("show"), keyIsShown ? "Hide" : "Show");
   byId("replace").ariaDisabled = replacing; // `disabled` would lose the keyboard's place
   if (!key) return;
-  const made = ledger.find(({ kind, hash }) => hash === account.hash && ["provision", "rotate", "renew"].includes(kind));
+  const made = ledger.find(({ kind, hash }) => hash === account.hash && NEW_KEY.includes(kind));
   row("made", made && dateOf(made.at));
   row("expires", account.key_expires_at && dateOf(account.key_expires_at));
   row("key-left", credits(account.usage_limit));
@@ -322,10 +319,12 @@ function renderQuota() {
   byId("stale").hidden = account.outcome !== "unmetered";
 }
 
+// The kinds of ledger entries, and those of them that are of a new key.
 const KINDS = {
   provision: "First key", charge: "Spent", rotate: "New key", renew: "Quota renewed",
   adjust: "Changed by an operator", suspend: "Suspended", resume: "Suspension ended",
 };
+const NEW_KEY = ["provision", "rotate", "renew"];
 
 function renderHistory() {
   byId("history-card").hidden = ledger.length === 0 && !ledgerFailed;
@@ -368,7 +367,7 @@ function chart(width) {
   drawing.append(
     svg("path", { class: "area", d: `${steps}V${box.bottom}H${box.left}Z` }),
     svg("path", { class: "line", d: steps }),
-    ...entries.filter(({ kind }) => ["provision", "rotate", "renew"].includes(kind))
+    ...entries.filter(({ kind }) => NEW_KEY.includes(kind))
       .map(({ time, value, kind, at }) => svg("circle", { class: "dot", cx: x(time), cy: y(value), r: 3.5 }, svg("title", {}, `${KINDS[kind]}, ${dateOf(at)}`))),
     svg("text", { x: box.left, y: height - 4 }, dateOf(first)),
     svg("text", { x: box.right, y: height - 4, "text-anchor": "end" }, "now"),
@@ -444,7 +443,4 @@ addEventListener("hashchange", takeFragment);
 addEventListener("message", ({ origin, data }) => {
   if (allowedOrigins.includes(origin) && data?.latchkey === "token" && typeof data.token === "string" && data.token !== session.token) begin(data.token);
 });
-if (!takeFragment()) {
-  show(new Problem(401, { code: "missing_token" }));
-  askForToken();
-}
+if (!takeFragment()) show(new Problem(401, { code: "missing_token" }));

@@ -19,6 +19,7 @@ export class User {
   hasSocket = true; // whether a socket can be had
   connects = 0;
   isMute = false; // no pings are answered
+  ledgerHeld; // a promise that readings of the ledger wait for
 
   constructor(token, name, at = Date.now()) {
     Object.assign(this, { token, name });
@@ -88,8 +89,10 @@ export async function serve(worker) {
   const users = new Map();
   const problem = (status, code) => ({ status, body: { status, code, title: code, detail: code } });
 
+  const userOf = (request) => users.get(request.headers.authorization?.slice("Bearer ".length));
+
   function answer(request) {
-    const user = users.get(request.headers.authorization?.slice("Bearer ".length));
+    const user = userOf(request);
     if (!user) return problem(401, "invalid_token");
     if (user.fault) return user.fault;
     switch (request.url.split("?")[0]) {
@@ -102,8 +105,9 @@ export async function serve(worker) {
     return problem(404, "not_found");
   }
 
-  const server = createServer((request, response) => {
+  const server = createServer(async (request, response) => {
     if (request.url === "/") return response.writeHead(200, headers).end(html);
+    if (request.url.includes("/ledger")) await userOf(request)?.ledgerHeld;
     const { status, body, header } = answer(request);
     response.writeHead(status, { "Content-Type": "application/json", "Cache-Control": "no-store", ...header }).end(JSON.stringify(body));
   });

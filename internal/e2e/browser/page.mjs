@@ -273,6 +273,23 @@ test("older news does not replace newer", async (t) => {
   assert.deepEqual(await page.evaluate(() => window.shown), ["9.40"]);
 });
 
+test("an answer that comes after the end of a token is not shown", async (t) => {
+  const user = userOf(t);
+  const page = await opened(t, user);
+  await page.waitForSelector("#rows tr");
+  let release;
+  user.ledgerHeld = new Promise((resolve) => { release = resolve; });
+  const asked = page.waitForRequest((request) => request.url().includes("/ledger"));
+  user.spend(0.5);
+  await asked;
+  user.close(4401, "expired_token");
+  await shows(page, "#problem", "Your sign-in has run out");
+  release();
+  await page.evaluate(() => fetch("/nothing").then((response) => response.text())); // it is answered after the ledger
+  await page.evaluate(() => new Promise((resolve) => { setTimeout(resolve); }));
+  assert.ok(!(await text(page, "body")).includes("Credits"));
+});
+
 test("what is no token is not sent anywhere", async (t) => {
   const page = await (await person(t)).open(api.url, "a%20b");
   await shows(page, "#problem", "This sign-in is not valid");
