@@ -30,7 +30,7 @@ var mutants = []struct {
 		{"flow.go", "	// The charge is final with this write.", "	if ahead := before.clone(); t.decide(ahead, key, false, true) == deleteFirst || key.Left <= t.Settings.Policy.RotateBelow {\n		if err := t.keys.Delete(key.Hash); err != nil {\n			return \"\", err\n		}\n	}\n	// The charge is final with this write."},
 		{"flow.go", "if failed := end(pending.Delete); failed != nil {", "if failed := error(nil); end != nil && failed != nil {"}}},
 	{"POST sent before it is written down", []edit{{"create.go", "			st.Pending = &Pending{Create: op, Since: t.Now(), Due: t.soon()}\n", ""}}},
-	{"the seq guard dropped", []edit{{"../internal/users/users.go", "\nWHERE excluded.seq > users.seq", ""}}},
+	{"the seq guard dropped", []edit{{"../internal/users/users.go", "\nWHERE excluded.seq >= users.seq", ""}}},
 	{"the seq guard of an erasure dropped", []edit{{"../internal/users/users.go", " AND seq < ?", ""}}},
 	{"an erased row thought to stay away", []edit{{"background.go", "again := st.Record.Erased &&", "again := false && st.Record.Erased &&"}}},
 	{"the numbers of the ledger begun anew", []edit{{"create.go", "before.UserName, before.Email, before.Seq\n", "before.UserName, before.Email, 0\n"}}},

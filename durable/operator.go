@@ -362,7 +362,7 @@ func (t turn) eraseDamaged() (answer.Answer, Outcome, error) {
 	if row, senseless := errors.AsType[*users.DamagedError](err); senseless {
 		record.Key, record.Seq = row.Key, row.Seq
 	} else if err != nil {
-		return answer.Answer{}, "", unavailable("The database cannot be reached just now.", 0, err)
+		return answer.Answer{}, "", err
 	}
 	t.mu.Lock()
 	t.state, t.stored = &State{}, nil

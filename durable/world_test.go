@@ -686,8 +686,8 @@ func (d *database) batch(statements []users.Statement) []json.RawMessage {
 			}
 		case strings.HasPrefix(s.SQL, "INSERT INTO users"):
 			user, seq := s.Args[0].(string), s.Args[8].(int64)
-			guarded := strings.Contains(s.SQL, "WHERE excluded.seq > users.seq")
-			if old, ok := d.rows[user]; !ok || !guarded || seq > old[8].(int64) {
+			guarded := strings.Contains(s.SQL, "WHERE excluded.seq >= users.seq")
+			if old, ok := d.rows[user]; !ok || !guarded || seq >= old[8].(int64) {
 				d.rows[user] = s.Args
 			}
 		case strings.HasPrefix(s.SQL, "INSERT INTO ledger"):

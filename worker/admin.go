@@ -16,7 +16,6 @@ import (
 	"latchkey/internal/answer"
 	"latchkey/internal/auth"
 	"latchkey/internal/problem"
-	"latchkey/internal/users"
 )
 
 // This file is the admin API, docs/operations.md: what concerns one user goes to the
@@ -85,18 +84,15 @@ func operator(next handler) func(*front, request) (answer.Answer, *forward, erro
 	}
 }
 
-// defaultPage is how much of a list or ledger is sent where a client does not say.
-const (
-	defaultPage       = 50
-	defaultLedgerPage = 100
-)
+// defaultLedgerPage is how much of a ledger is sent where a client does not say.
+const defaultLedgerPage = 100
 
 func (f *front) list(r request) (*forward, error) {
 	query, err := url.ParseQuery(r.query)
 	if err != nil {
 		return nil, invalid("The query cannot be read.")
 	}
-	limit, err := number(query, "limit", defaultPage, 1, users.MaxPage)
+	limit, err := number(query, "limit", adminapi.DefaultPage, 1, adminapi.MaxPage)
 	if err != nil {
 		return nil, err
 	}
