@@ -17,6 +17,10 @@ type recorder struct {
 	calls     []oplog.Call
 }
 
+func newRecorder(r *Runtime) *recorder {
+	return &recorder{now: r.Now, transport: r.Transport, db: r.DB}
+}
+
 // RoundTrip implements http.RoundTripper.
 func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 	began := r.now()

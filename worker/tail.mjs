@@ -2,7 +2,7 @@
 // lines, one JSON object a line. USER and ERRORS in the environment choose:
 // lines of one user, lines that tell of an error.
 import { createInterface } from "node:readline";
-import { asLine } from "../internal/edge/line.mjs";
+import { asLine, exceptionLine } from "../internal/edge/log.mjs";
 
 const { USER_ID: user, ERRORS: errors } = process.env;
 
@@ -23,7 +23,7 @@ function show(event) {
       if (line?.evt && wanted(line)) console.log(asLine({ at: new Date(event.eventTimestamp).toISOString(), ...line }));
     }
   }
-  for (const exception of event.exceptions ?? []) console.log(asLine({ evt: "exception", err: exception.message }));
+  for (const exception of event.exceptions ?? []) console.log(exceptionLine(exception));
 }
 
 // wrangler prints an event over several lines, or over one.

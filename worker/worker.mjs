@@ -1,11 +1,14 @@
 // The module that Cloudflare loads: the Worker and the Durable Object class.
-// It wires them to the Go program and does nothing else.
+// It wires them to the Go program, by the runtime's rules, and does nothing else.
 import { DurableObject } from "cloudflare:workers";
 import { collect, KeysWanted, program } from "../internal/edge/edge.mjs";
-import { asLine } from "../internal/edge/line.mjs";
+import { alarmLine, messageOf } from "../internal/edge/log.mjs";
 
 // What the body of a request may hold.
 const MAX_BODY = 64 * 1024;
+
+// How long after a failed alarm the next one rings, in milliseconds.
+const ALARM_RETRY = 60_000;
 
 // readBody returns the text of a request's body, or undefined where it is too
 // large, of which no more is read than shows it.
@@ -25,37 +28,44 @@ async function readBody(request) {
 // read calls back with what Go needs of a request, at once where it has no body.
 function read(request, then) {
   const { method, url, headers } = request;
-  const read = [method, url, headers.get("authorization") ?? "", headers.get("origin") ?? ""];
-  return request.body ? readBody(request).then((body) => then(...read, body)) : then(...read, "");
+  const head = [method, url, headers.get("authorization") ?? "", headers.get("origin") ?? ""];
+  return request.body ? readBody(request).then((body) => then(...head, body)) : then(...head, "");
 }
+
+// isRetryable tells whether the runtime merely moved or restarted an object, so that
+// to read again is safe. It forbids to ask one anew that has too much to do.
+const isRetryable = (error) => error?.retryable && !error.overloaded;
+
+// failureOf tells why an object gave no answer, in the words of edge.Failure.
+const failureOf = (error) => (error?.mistake ? "mistake" : error?.overloaded ? "overloaded" : "unreached");
+
+// copyOf returns a request whose body was read: it can be sent, but not read again.
+// Nobody wants the body of a GET.
+const copyOf = (method, url, authorization, origin, body) =>
+  new Request(url, { method, headers: { authorization, origin }, body: method === "GET" ? null : body });
 
 export default {
   // fetch calls Go, synchronously: it gets a Response, or whose object answers, so
   // that nothing of a request stays in Go when its client goes away. The object
   // gets the request as it came, and believes no more of it than the Worker did.
   fetch(request, _, ctx) {
-    return read(request, (method, url, authorization, origin, body) => {
+    return read(request, (...given) => {
       const call = () => {
-        const answer = program().route(method, url, authorization, origin, body);
+        const answer = program().route(...given);
         if (answer instanceof Response) return answer;
         if (answer instanceof KeysWanted) {
           const obtained = answer.obtained();
           ctx.waitUntil(obtained); // others wait for it too, whatever becomes of this client
           return obtained.then(call);
         }
-        // A body was read, and can be sent but not read again. Nobody wants that of a GET.
-        return answer.fetch(request.body ? new Request(url, { method, headers: { authorization, origin }, body: method === "GET" ? null : body }) : request);
+        return answer.fetch(request.body ? copyOf(...given) : request);
       };
-      const failed = (error) => {
-        const code = error?.mistake ? "internal" : error?.overloaded ? "overloaded" : "upstream_unavailable";
-        return program().failed(method, url, origin, code, String(error?.message ?? error));
-      };
+      const failed = (error) => program().failed(failureOf(error), messageOf(error), ...given);
       try {
         const result = call();
         if (result instanceof Response) return result;
         return result
-          // The runtime says when an object was merely moved or restarted; reading again is safe.
-          .catch((error) => (error?.retryable && !error.overloaded && method === "GET" ? call() : Promise.reject(error)))
+          .catch((error) => (isRetryable(error) && request.method === "GET" ? call() : Promise.reject(error)))
           .catch(failed);
       } catch (error) {
         return failed(error);
@@ -63,7 +73,7 @@ export default {
     });
   },
 
-  // Once a day: keys at OpenRouter that nobody owns. The object logs what came of it.
+  // The cron trigger of wrangler.toml. The object that does the work logs it.
   async scheduled() {
     await program().scheduled();
   },
@@ -72,15 +82,18 @@ export default {
 let objects = 0;
 const collected = new FinalizationRegistry(collect);
 
-// named returns the name of an object, which is its user's id. Without one
+// mustBeNamed returns the name of an object, which is its user's id. Without one
 // nothing may be done: it would be done to nobody, or to everybody.
-function named(id) {
+function mustBeNamed(id) {
   if (id.name === undefined) throw new Error("the object has no name");
   return id.name;
 }
 
 // UserObject is a user's Durable Object. Go knows it by a number that no other
 // construction has: an object that was reset must not be waited for by the next.
+//
+// The runtime collects an object that was reset once nothing holds on to it. So what
+// waits for Go holds the object's number and storage, and never `this`.
 export class UserObject extends DurableObject {
   #number = ++objects;
 
@@ -92,30 +105,31 @@ export class UserObject extends DurableObject {
   fetch(request) {
     const { id, storage } = this.ctx;
     const number = this.#number;
-    return read(request, (...request) => {
+    return read(request, (...given) => {
       const call = async () => {
-        const answer = await program().object(number, named(id), storage, ...request);
+        const answer = await program().object(number, mustBeNamed(id), storage, ...given);
         return answer instanceof KeysWanted ? answer.obtained().then(call) : answer;
       };
       return call();
     });
   }
 
-  // ask is what other objects and the Worker want, for which no client asked.
-  async ask(errand) {
-    return (await program().ask(this.#number, named(this.ctx.id), this.ctx.storage, errand)).text();
+  // ask answers an internal call: one of another object or of the Worker, for which
+  // no client asked.
+  ask(call) {
+    const { id, storage } = this.ctx;
+    return program().ask(this.#number, mustBeNamed(id), storage, call).then((answer) => answer.text());
   }
 
-  // Nothing here may hold on to `this` while it waits: an object that is reset
-  // meanwhile would never be collected.
+  // alarm never fails: the runtime would try a few times more and then give up, and
+  // we do not.
   alarm() {
     const { id, storage } = this.ctx;
     const number = this.#number;
     // A call may fail at once: where the program does not boot, say.
-    return Promise.try(() => program().alarm(number, named(id), storage)).catch((error) => {
-      // The runtime gives up on an alarm after a few tries. We do not.
-      console.log(asLine({ evt: "background", user: id.name, op: "alarm", outcome: "again", ms: 0, err: String(error?.message ?? error) }));
-      return storage.setAlarm(Date.now() + 60_000);
+    return Promise.try(() => program().alarm(number, mustBeNamed(id), storage)).catch((error) => {
+      console.log(alarmLine(id.name, error));
+      return storage.setAlarm(Date.now() + ALARM_RETRY);
     });
   }
 }

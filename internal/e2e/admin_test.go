@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,12 +59,14 @@ type held struct {
 
 func (u *user) path() string { return "/users/" + url.PathEscape(u.id) }
 
+// ledger is the user's ledger as an operator sees it, oldest entry first.
 func (u *user) ledger() string {
 	u.t.Helper()
 	var page struct {
 		Entries []map[string]any `json:"entries"`
 	}
-	u.w.admin(u.t, "GET", u.path()+"/ledger?limit=1000", "", 200, &page)
+	u.w.admin(u.t, "GET", u.path()+"/ledger?limit=200", "", 200, &page)
+	slices.Reverse(page.Entries)
 	return kinds(page.Entries)
 }
 

@@ -16,17 +16,27 @@ import (
 // tabs is how many of one user ask at once.
 const tabs = 100
 
-// forwarded waits until so many requests of the user were handed to the object.
-func (u *user) forwarded(n int) {
-	u.t.Helper()
-	eventually(u.t, 30*time.Second, fmt.Sprintf("%d requests in the log", n), func() (string, bool) {
-		seen := 0
-		for _, line := range u.w.log.lines(u.id) {
-			if line["evt"] == "request" {
-				seen++
-			}
+// countedArrivals are settings under which a held call does not time out, and requests are
+// counted as they reach an object.
+var countedArrivals = with{vars: patient.vars, script: "internal/e2e/testdata/counted.mjs"}
+
+// arrived is how many requests of the user have reached the object.
+func (u *user) arrived() int {
+	count := 0
+	for _, line := range u.w.log.lines(u.id) {
+		if line["arrived"] != nil {
+			count++
 		}
-		return fmt.Sprint(seen), seen >= n
+	}
+	return count
+}
+
+// awaitArrivals waits until so many have.
+func (u *user) awaitArrivals(n int) {
+	u.t.Helper()
+	eventually(u.t, 30*time.Second, fmt.Sprintf("%d requests at the object", n), func() (string, bool) {
+		arrived := u.arrived()
+		return fmt.Sprint(arrived), arrived >= n
 	})
 }
 
@@ -34,17 +44,12 @@ func (u *user) forwarded(n int) {
 // it through once all are under way, and returns what came of them.
 func (u *user) together(n int, held, method, path string) []view {
 	u.t.Helper()
-	before := 0
-	for _, line := range u.w.log.lines(u.id) {
-		if line["evt"] == "request" {
-			before++
-		}
-	}
+	before := u.arrived()
 	gate := u.w.hold(u.t, held)
 	done := make(chan []reply)
 	go func() { done <- atOnce(n, func(int) reply { return u.try(u.t.Context(), method, path) }) }()
 	gate.await(u.t)
-	u.forwarded(before + n)
+	u.awaitArrivals(before + n)
 	gate.open()
 	return u.views(<-done)
 }
@@ -66,7 +71,7 @@ func (u *user) views(replies []reply) []view {
 }
 
 func TestTabsOfANewUserShareOneProvisioning(t *testing.T) {
-	w := start(t, patient)
+	w := start(t, countedArrivals)
 	u := newUser(t, w)
 	views := u.together(tabs, "POST", "GET", me)
 	outcomes := map[string]int{}
@@ -86,7 +91,7 @@ func TestTabsOfANewUserShareOneProvisioning(t *testing.T) {
 }
 
 func TestTabsShareOneRotation(t *testing.T) {
-	w := start(t, patient)
+	w := start(t, countedArrivals)
 	for _, held := range []string{"GET", "DELETE", "POST"} {
 		t.Run("all come during "+held, func(t *testing.T) {
 			u := newUser(t, w)
@@ -113,7 +118,7 @@ func TestTabsShareOneRotation(t *testing.T) {
 }
 
 func TestRefreshesShareOneRotation(t *testing.T) {
-	w := start(t, patient)
+	w := start(t, countedArrivals)
 	u := newUser(t, w)
 	old := u.provisioned()
 	u.spend(old, 0.3)
@@ -130,7 +135,7 @@ func TestRefreshesShareOneRotation(t *testing.T) {
 // Tabs read while others refresh. A read may be answered before the refresh,
 // with the old key, or after it, with the new one.
 func TestRefreshesAndReadsAtOnce(t *testing.T) {
-	w := startAlone(t, patient)
+	w := startAlone(t, countedArrivals)
 	u := newUser(t, w)
 	old := u.provisioned()
 	u.spend(old, 0.3)
@@ -145,7 +150,7 @@ func TestRefreshesAndReadsAtOnce(t *testing.T) {
 		})
 	}()
 	gate.await(t)
-	u.forwarded(1 + 2*tabs)
+	u.awaitArrivals(1 + 2*tabs)
 	gate.open()
 	views := u.views(<-done)
 	final := u.expect(u.get(), "kept", 9.7, 1)
@@ -168,7 +173,7 @@ func TestRefreshesAndReadsAtOnce(t *testing.T) {
 // Hundreds of users in one isolate, each from several tabs: nobody gets what is
 // another's.
 func TestUsersAtOnce(t *testing.T) {
-	w := startAlone(t, patient)
+	w := startAlone(t, countedArrivals)
 	const users, each = 300, 3
 	all := make([]*user, users)
 	for i := range all {
@@ -211,7 +216,7 @@ func TestUsersAtOnce(t *testing.T) {
 // A client that hangs up changes nothing for the user: what was begun is
 // finished without anybody asking.
 func TestClientHangsUp(t *testing.T) {
-	w := start(t, patient)
+	w := start(t, countedArrivals)
 	for _, held := range []string{"GET", "DELETE", "POST"} {
 		for _, others := range []int{0, 3} {
 			t.Run(fmt.Sprintf("during %s, %d others waiting", held, others), func(t *testing.T) {
@@ -224,7 +229,7 @@ func TestClientHangsUp(t *testing.T) {
 				gate.await(t)
 				waiting := make(chan []reply)
 				go func() { waiting <- atOnce(others, func(int) reply { return u.try(t.Context(), "GET", me) }) }()
-				u.forwarded(2 + others)
+				u.awaitArrivals(2 + others)
 				hangUp()
 				if r := <-gone; !errors.Is(r.err, context.Canceled) {
 					t.Fatalf("the client that hung up got %v, %v", r.answer, r.err)
@@ -250,7 +255,7 @@ func TestClientHangsUp(t *testing.T) {
 // More requests than may wait come while a rotation takes its time. Those that
 // may wait get its key; the others are told so at once.
 func TestOverloaded(t *testing.T) {
-	w := startAlone(t, patient)
+	w := startAlone(t, countedArrivals)
 	u := newUser(t, w)
 	u.spend(u.provisioned(), 0.5)
 	gate := w.hold(t, "GET")

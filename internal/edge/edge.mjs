@@ -1,7 +1,8 @@
 // The JavaScript half of package edge: boots the Go program, calls it, and does
-// for it what only JavaScript can. edge.go is the other half.
+// for it what only JavaScript can. The Go files beside it are the other half.
 import { env } from "cloudflare:workers";
-import { asLine } from "./line.mjs";
+import { fetched, header, readText, within } from "./fetch.mjs";
+import { endedLine, memoryLine, messageOf } from "./log.mjs";
 import "../../build/wasm_exec.js"; // defines globalThis.Go
 import wasm from "../../build/latchkey.wasm";
 
@@ -63,28 +64,28 @@ class Program {
     if (go.exited) this.#die(new Error("the program ended at once"));
   }
 
-  // The handlers of edge.go. All throw where the program makes a mistake or ends
+  // The handlers of calls_js.go. All throw where the program makes a mistake or ends
   // over it. A request is its method, URL, authorization, origin and body, which
   // is undefined where it is too large.
   //
   // route returns a Response, the object that the request is for, or KeysWanted;
-  // failed a Response; scheduled a promise.
+  // failed a Response, told the kind of failure and its cause; scheduled a promise.
   route(...request) {
     return this.#enter("route", this.#request(request), tooLarge(request));
   }
-  failed(method, url, origin, code, cause) {
-    return this.#enter("failed", [method, url, origin, code, cause].join(separator));
+  failed(failure, cause, ...request) {
+    return this.#enter("failed", this.#request(request, failure, cause), tooLarge(request));
   }
   scheduled() {
     return this.#enter("scheduled", "");
   }
   // object promises a Response to a client's request, or KeysWanted; ask a Response
-  // to another object's errand.
+  // to an internal call.
   object(object, name, storage, ...request) {
     return this.#ask("object", this.#request(request, name), object, storage, tooLarge(request));
   }
-  ask(object, name, storage, errand) {
-    return this.#ask("ask", [errand, name].join(separator), object, storage);
+  ask(object, name, storage, call) {
+    return this.#ask("ask", [call, name].join(separator), object, storage);
   }
   alarm(object, name, storage) {
     return this.#ask("alarm", name, object, storage);
@@ -116,15 +117,15 @@ class Program {
       this.#die(failure);
       throw new Error("the program ended", { cause: failure });
     }
-    if (mistake) throw Object.assign(new Error("the program made a mistake"), { mistake: true }); // edge.go has logged it
+    if (mistake) throw Object.assign(new Error("the program made a mistake"), { mistake: true }); // Go has logged it
     return this.#result;
   }
 
-  // #request is the text of a request. Its body crosses by itself: both it and the
-  // name of an object may hold the separator.
-  #request([method, url, authorization, origin, body], name = "") {
+  // #request is the text of a request, and what goes along with it. Its body crosses
+  // by itself: both it and the name of an object may hold the separator.
+  #request([method, url, authorization, origin, body], ...along) {
     this.#body = body;
-    return [method, url, authorization, origin, name].join(separator);
+    return [method, url, authorization, origin, ...(along.length ? along : [""])].join(separator);
   }
 
   // #ask calls a function that Go exports and that answers later.
@@ -160,7 +161,7 @@ class Program {
       text = result();
     } catch (error) {
       failed = true;
-      text = String(error?.message ?? error);
+      text = messageOf(error);
     }
     const length = this.#give(text);
     return failed ? -1 - length : length;
@@ -178,9 +179,8 @@ class Program {
   // that Go waits for (waiting) and that it has to settle (asked), JavaScript
   // values that it holds (references). None grows with users or requests.
   #report() {
-    console.log(JSON.stringify({
-      evt: "memory", ms: 0, bytes: this.#exports.mem.buffer.byteLength,
-      objects: this.#exports.kept(), active: this.#storages.size,
+    console.log(memoryLine({
+      bytes: this.#exports.mem.buffer.byteLength, objects: this.#exports.kept(), active: this.#storages.size,
       waiting: this.#exports.waiting(), asked: this.#asked.size, references: this.#go._ids.size,
     }));
   }
@@ -193,7 +193,7 @@ class Program {
         this.#enter("settled", text, id, failed);
       } catch {} // the program ended; #die has told everybody
     };
-    promise.then((text) => settled(0, text), (error) => settled(1, String(error?.message ?? error) || "failed"));
+    promise.then((text) => settled(0, text), (error) => settled(1, messageOf(error) || "failed"));
   }
 
   // #die gives up on the program: what is in flight fails, and the next call
@@ -201,12 +201,12 @@ class Program {
   #die(cause) {
     if (this.dead) return;
     this.dead = true;
-    console.log(asLine({ evt: "panic", ms: 0, err: `the program ended: ${cause ?? "exit"}` }));
+    console.log(endedLine(cause));
     for (const { reject } of this.#asked.values()) reject(new Error("the program ended"));
     this.#asked.clear();
   }
 
-  // #imports are the functions that Go imports; edge.go says what each returns.
+  // #imports are the functions that Go imports; imports_js.go says what each returns.
   // A text is two arguments, its address and its length; fields of it are
   // separated. None may throw.
   #imports() {
@@ -243,8 +243,8 @@ class Program {
 
       // ask asks another object for the text of its answer; 0 is for the call that is going on.
       ask: (id, at, length) => {
-        const [namespace, errand, ...name] = fields(at, length);
-        const asked = env[namespace].getByName(name.join(separator)).ask(errand);
+        const [namespace, request, ...name] = fields(at, length);
+        const asked = env[namespace].getByName(name.join(separator)).ask(request);
         if (id) this.#started(id, asked);
         else this.#result = asked;
       },
@@ -273,12 +273,13 @@ class Program {
         return "";
       }),
 
-      entries: (object, after, limit) => this.#tell(() => {
-        const found = this.#storages.get(object).kv.list({ prefix: "ledger:", startAfter: entryKey(after), limit });
-        return `[${Array.from(found, ([, entry]) => entry).join(",")}]`;
-      }),
+      entries: (object, after, limit) =>
+        this.#tell(() => list(this.#storages.get(object), { startAfter: entryKey(after), limit })),
 
-      rest: (object) => this.#storages.delete(object),
+      latest: (object, before, limit) =>
+        this.#tell(() => list(this.#storages.get(object), { ...(before && { end: entryKey(before) }), reverse: true, limit })),
+
+      idle: (object) => this.#storages.delete(object),
 
       log: (at, length) => console.log(text(at, length)),
 
@@ -326,7 +327,7 @@ async function readKeys(url) {
     };
     program().keysRead(await fetched(KEYS_DEADLINE, url, { headers: { accept: "application/json" } }, read), 0);
   } catch (error) {
-    program().keysRead(String(error?.message ?? error), 1);
+    program().keysRead(messageOf(error), 1);
   }
 }
 
@@ -343,48 +344,9 @@ const tooLarge = ([, , , , body]) => (body === undefined ? 1 : 0);
 // the largest that makes sense, has about 100 KB.
 const MAX_ANSWER = 1 << 20;
 
-// How many characters count of a header: a date has 29.
-const MAX_HEADER = 100;
-
 // call resolves to status, Retry-After and body of an answer.
 const call = (milliseconds, url, request) => fetched(milliseconds, url, request, async (response) =>
   [response.status, header(response, "retry-after"), await readText(response, MAX_ANSWER)].join(separator));
-
-// fetched resolves to what read makes of an answer. The deadline covers the body too.
-// A redirect is an answer like any other: to follow it would carry the provisioning
-// key along.
-function fetched(milliseconds, url, request, read) {
-  const controller = new AbortController();
-  const answered = fetch(url, { ...request, redirect: "manual", signal: controller.signal }).then(read);
-  return within(milliseconds, answered, () => controller.abort());
-}
-
-const header = ({ headers }, name) => (headers.get(name) ?? "").slice(0, MAX_HEADER);
-
-// readText returns the text of an answer, and rejects where it has more than so many
-// bytes, of which no more is read than shows it.
-async function readText(response, most) {
-  if (!response.body || isSmall(response.headers, most)) return response.text();
-  const reader = response.body.getReader();
-  const decoder = new TextDecoder();
-  let text = "";
-  let length = 0;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return text + decoder.decode();
-    length += value.byteLength;
-    if (length > most) {
-      await reader.cancel();
-      throw new Error(`the answer is larger than ${most} bytes`);
-    }
-    text += decoder.decode(value, { stream: true });
-  }
-}
-
-// isSmall tells whether an answer is sure to be small: then the runtime reads it in
-// fewer steps. A length counts for nothing where the body is coded or chunked.
-const isSmall = (headers, most) =>
-  Number(headers.get("content-length") ?? NaN) <= most && !headers.has("content-encoding") && !headers.has("transfer-encoding");
 
 // batch runs SQL statements as one transaction and resolves to the rows of
 // each, as JSON.
@@ -393,16 +355,7 @@ async function batch(milliseconds, db, statements) {
   return JSON.stringify(results.map(({ results }) => results));
 }
 
-// within rejects where a promise takes longer than so many milliseconds. abort
-// is then called to end what it stands for.
-function within(milliseconds, promise, abort = () => {}) {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
-      reject(new Error(`no answer within ${milliseconds} ms`));
-      abort();
-    }, milliseconds);
-    promise.then(resolve, reject).finally(() => clearTimeout(timer));
-  });
-}
+// list returns ledger entries as a JSON array.
+const list = (storage, options) => `[${Array.from(storage.kv.list({ prefix: "ledger:", ...options }), ([, entry]) => entry).join(",")}]`;
 
 const entryKey = (seq) => `ledger:${String(seq).padStart(16, "0")}`;

@@ -1,6 +1,10 @@
 // Package oplog is the log: one JSON object a line for every operation, with
 // stable field names, made to be read and filtered with `wrangler tail`. A line
 // holds no key, no token and no secret.
+//
+// An operation is logged once: by the object, where the object answered it, and by
+// the Worker, where it never reached one. Events, ops and outcomes stand in
+// events.go, those that internal/edge/log.mjs writes too.
 package oplog
 
 import (
@@ -17,12 +21,12 @@ import (
 
 // Line is one line. Fields that mean nothing for an event are left out.
 type Line struct {
-	Evt     string `json:"evt"`               // what kind of line: see the constants
-	User    string `json:"user,omitempty"`    // user id
-	Op      string `json:"op,omitempty"`      // what was asked for: me, refresh, repair, …; in the background: d1, delete, disable, settle, orphan, alarm
-	Outcome string `json:"outcome,omitempty"` // an outcome of the contract, a problem's code, or done, again
-	Status  int    `json:"status,omitempty"`  // of the answer
-	Millis  int64  `json:"ms"`
+	Evt     Event   `json:"evt"`
+	User    string  `json:"user,omitempty"` // user id
+	Op      Op      `json:"op,omitempty"`
+	Outcome Outcome `json:"outcome,omitempty"`
+	Status  int     `json:"status,omitempty"` // of the answer
+	Millis  int64   `json:"ms"`
 
 	RemainingLimit *account.Credits `json:"remaining_limit,omitempty"`
 	UsageLimit     *account.Credits `json:"usage_limit,omitempty"`
@@ -32,8 +36,8 @@ type Line struct {
 
 	Calls []Call `json:"calls,omitempty"`
 
-	Method string `json:"method,omitempty"`
-	Path   string `json:"path,omitempty"`
+	Method string `json:"method,omitempty"` // of a request that reached no user's object
+	Path   string `json:"path,omitempty"`   // its path's pattern; empty: nothing is there
 
 	Tries int    `json:"tries,omitempty"` // of a background job so far
 	Stuck bool   `json:"stuck,omitempty"` // a background job that has failed for a day
@@ -49,23 +53,11 @@ type Call struct {
 	Millis int64  `json:"ms"`
 }
 
-// The kinds of lines.
-const (
-	Request    = "request"    // the Worker: a request, answered here or handed to the user's object
-	Key        = "key"        // the object: the answer to me or refresh
-	Admin      = "admin"      // the object or the admin service: what an operator asked for
-	State      = "state"      // the object: what it holds, since an operator asked
-	Background = "background" // the object: one try of a background job
-	Issuer     = "issuer"     // the Worker or an object: a read of the issuer's keys
-	Settings   = "settings"   // the Worker: settings that are missing or bad
-	Panic      = "panic"      // a mistake in the program, and where
-)
-
 // ShortHash is as much of a hash as a line shows.
 func ShortHash(hash string) string { return hash[:min(len(hash), 8)] }
 
 // String is the line as JSON: what json.Marshal would write, in a fourth of the
-// time. Every request logs two. What a terminal would obey, or would not show, is
+// time. Every request logs one. What a terminal would obey, or would not show, is
 // escaped: see [printable].
 func (l Line) String() string {
 	var e jx.Encoder
@@ -90,10 +82,10 @@ func (l Line) String() string {
 	}
 	e.ObjStart()
 	e.FieldStart("evt")
-	e.StrEscape(l.Evt)
+	e.StrEscape(string(l.Evt))
 	text("user", l.User)
-	text("op", l.Op)
-	text("outcome", l.Outcome)
+	text("op", string(l.Op))
+	text("outcome", string(l.Outcome))
 	number("status", l.Status)
 	e.FieldStart("ms")
 	e.Int64(l.Millis)
@@ -140,7 +132,7 @@ func (l Line) String() string {
 // printable escapes what JSON leaves as it is and a terminal obeys, hides or turns
 // the text around at: control characters (DEL, U+009B), invisible ones (U+202E,
 // U+200B) and separators of lines. In JSON they stand in strings alone.
-// internal/edge/line.mjs does the same in JavaScript.
+// internal/edge/log.mjs does the same in JavaScript.
 func printable(line string) string {
 	for i := range len(line) {
 		if line[i] >= 0x7f { // few lines have any
@@ -185,7 +177,7 @@ const absent = -1
 func (l Line) Point() Point {
 	p := Point{
 		Indexes: []string{strings.ToValidUTF8(l.User[:min(len(l.User), maxIndexBytes)], "")},
-		Blobs:   []string{l.Evt, l.Op, l.Outcome, l.User, l.Path},
+		Blobs:   []string{string(l.Evt), string(l.Op), string(l.Outcome), l.User, l.Path},
 		Doubles: []float64{float64(l.Millis), float64(l.Status), absent, float64(l.Waiting), float64(max(l.Shared, 1))},
 	}
 	if l.RemainingLimit != nil {
@@ -201,4 +193,13 @@ func (l Line) Point() Point {
 		p.Doubles = append(p.Doubles, spent)
 	}
 	return p
+}
+
+// String is the point as JSON.
+func (p Point) String() string {
+	encoded, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // a point is plain data
+	}
+	return string(encoded)
 }

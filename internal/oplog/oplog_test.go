@@ -135,7 +135,7 @@ func TestAPointHasAPlaceForEachFigure(t *testing.T) {
 		Calls: []Call{{"GET", 200, 4}, {"DELETE", 200, 2}, {"POST", 201, 1}, {"GET", 200, 5}},
 	}
 	p := line.Point()
-	if want := []string{Key, "me", "rotated", line.User, ""}; !slices.Equal(p.Blobs, want) {
+	if want := []string{string(Key), "me", "rotated", line.User, ""}; !slices.Equal(p.Blobs, want) {
 		t.Errorf("blobs %q, want %q", p.Blobs, want)
 	}
 	if want := []float64{12, 200, 9.4, 3, 2, 9, 1, -1, 2, -1}; !slices.Equal(p.Doubles, want) {
