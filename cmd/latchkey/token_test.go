@@ -15,7 +15,7 @@ import (
 // The claims and the signature depend on nothing but flags, secret and time, so
 // the tokens are golden too.
 func TestTokenForms(t *testing.T) {
-	f := newFakeAdmin(t)
+	f := newFixture(t)
 	for name, line := range map[string]string{
 		"token":      "token --user u_42",
 		"token-full": "token --user клас/Ада --name Ада --email ada@example.org --for 10m --issuer app --audience latchkey",
@@ -28,7 +28,7 @@ func TestTokenForms(t *testing.T) {
 }
 
 func TestTokenIsAccepted(t *testing.T) {
-	f := newFakeAdmin(t)
+	f := newFixture(t)
 	p := f.run(t, "token", "--user", "клас/Ада", "--name", "Ада", "--email", "ada@example.org", "--for", "10m", "--issuer", "app", "--audience", "latchkey")
 	token := strings.TrimSuffix(p.want(t, exitOK).out, "\n")
 	verify := func(at time.Time, audience string) (auth.Identity, error) {
@@ -47,7 +47,7 @@ func TestTokenIsAccepted(t *testing.T) {
 }
 
 func TestTokenHasNoEmptyClaims(t *testing.T) {
-	f := newFakeAdmin(t)
+	f := newFixture(t)
 	token := strings.TrimSpace(f.run(t, "token", "--user", "u_42").want(t, exitOK).out)
 	claims := jwt.MapClaims{}
 	parsed, _, err := jwt.NewParser().ParseUnverified(token, claims)

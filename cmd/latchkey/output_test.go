@@ -14,6 +14,8 @@ import (
 	"unicode/utf8"
 
 	"latchkey/internal/account"
+	"latchkey/internal/adminapi"
+	"latchkey/internal/adminapi/adminapitest"
 )
 
 // wild is text that no terminal may get as it is, of every kind that there is,
@@ -78,8 +80,9 @@ func TestNamesReachASpreadsheetAsText(t *testing.T) {
 	if err := os.WriteFile(class, []byte("id\n"+`"=HYPERLINK(""https://evil.example"")"`+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	admin := newFakeAdmin(t)
-	admin.states = []*adminState{{Record: adminRecord{adminUser: adminUser{UserID: "u_1", UserName: name, TotalLimit: -account.Credit}}}}
+	admin := newFixture(t)
+	admin.D1.Exec(t, "DELETE FROM users")
+	admin.put(adminapitest.User{Record: account.Record{UserID: "u_1", UserName: name, RemainingLimit: -account.Credit, CreatedAt: testTime, UpdatedAt: testTime}})
 	for _, c := range []struct {
 		env  map[string]string
 		args []string
@@ -129,18 +132,31 @@ func checkVisible(t *testing.T, what, text string) {
 
 // Nothing that a latchkey says reaches a terminal as it is.
 func TestNothingOfALatchkeyReachesATerminalAsItIs(t *testing.T) {
-	f := newFakeAdmin(t)
+	f := newFixture(t)
 	id := strings.ReplaceAll(wild, "\x00", "") // as arguments cannot have it
-	job := adminJob{Settle: wild, Since: wild, Due: wild}
-	alarm := wild
-	f.states = []*adminState{{
-		Record:  adminRecord{adminUser{UserID: id, UserName: wild, Email: wild, Hash: wild, CreatedAt: wild, UpdatedAt: wild}, wild},
-		Pending: &adminJob{Assign: wild, Since: wild, Due: wild}, Background: []adminJob{job, {Orphan: wild}, {Create: wild}, {Delete: wild}},
-		D1: adminLag{Behind: true, Due: wild}, Alarm: &alarm,
-	}}
-	f.damage("u_9", wild)
-	f.ledgers[id] = []adminEntry{{Seq: 1, At: wild, Kind: wild, Hash: wild}}
-	f.orphans = []adminOrphan{{wild, wild, wild}}
+	user := adminapi.User{UserID: id, UserName: wild, Email: wild, Hash: wild, CreatedAt: wild, UpdatedAt: wild}
+	state := adminapi.State{
+		Record: adminapi.Record{User: user, Key: wild}, Pending: &adminapi.Task{Assign: wild},
+		Background: []adminapi.Task{{Settle: wild}, {Orphan: wild}, {Create: wild}, {Delete: wild}}, D1: adminapi.D1{Behind: true},
+	}
+	damaged := user
+	damaged.Damaged = wild
+	known := func(w http.ResponseWriter) bool { // an answer to whatever is asked
+		respond(w, 200, struct {
+			adminapi.State
+			adminapi.UsersPage
+			Entries []account.Entry `json:"entries"`
+			adminapi.ReconcileReport
+		}{
+			state, adminapi.UsersPage{Users: []adminapi.User{user, damaged}}, []account.Entry{{Seq: 1, Kind: account.Kind(wild), Hash: wild}},
+			adminapi.ReconcileReport{Orphans: []adminapi.Orphan{{Hash: wild, Name: wild, CreatedAt: wild}}},
+		})
+		return true
+	}
+	broken := func(w http.ResponseWriter) bool {
+		respond(w, 200, map[string]any{"damaged": wild, "record": map[string]any{"user_id": wild}, "users": []any{}, "entries": []any{map[string]any{"at": wild}}, "next_cursor": wild})
+		return true
+	}
 	refused := func(w http.ResponseWriter) bool {
 		w.Header().Set("Retry-After", "\u009b\u202e7")
 		problemDocument(w, 503, wild, wild)
@@ -152,11 +168,11 @@ func TestNothingOfALatchkeyReachesATerminalAsItIs(t *testing.T) {
 		return true
 	}
 	for _, args := range [][]string{
-		{"users", "list"}, {"users", "show", id}, {"users", "show", "u_9"}, {"users", "show", "nobody" + id}, {"users", "ledger", id}, {"users", "set", id, "--total", "1"},
-		{"users", "suspend", id}, {"users", "resume", id}, {"users", "sync", id, "nobody" + id}, {"reconcile", "--dry-run"}, {"reconcile"}, {"users", "erase", id},
+		{"users", "list"}, {"users", "show", id}, {"users", "show", "nobody" + id}, {"users", "ledger", id}, {"users", "set", "--yes", id, "--total", "1"}, {"users", "set", id, "--total", "1"},
+		{"users", "suspend", "--yes", id}, {"users", "resume", "--yes", id}, {"users", "sync", id, "nobody" + id}, {"reconcile", "--dry-run"}, {"reconcile"}, {"users", "erase", id},
 		{"reconcile", "--yes"}, {"users", "erase", "--yes", id}, {"users", wild}, {"users", "list", "--url", "http://" + wild}, {"users", "list", "--" + wild},
 	} {
-		for _, answer := range []func(http.ResponseWriter) bool{nil, refused, notJSON, invalid} {
+		for _, answer := range []func(http.ResponseWriter) bool{known, broken, refused, notJSON, invalid} {
 			for _, form := range []string{"", "--json"} {
 				f.answerWith(answer)
 				args := slices.Clone(args)
@@ -193,7 +209,7 @@ func TestNothingOfOpenRouterReachesATerminalAsItIs(t *testing.T) {
 	})
 	for _, status = range []int{200, 400, 401, 403, 404} {
 		for _, line := range []string{
-			"keys list", "keys show abcd", "keys show " + hash, "keys disable abcd", "keys enable abcd", "keys delete abcd", "keys delete --yes abcd", "keys create x --limit 1",
+			"keys list", "keys show abcd", "keys show " + hash, "keys disable --yes abcd", "keys enable --yes abcd", "keys delete abcd", "keys delete --yes abcd", "keys create x --limit 1",
 			"activity", "activity --by day", "activity --by model", "activity --by provider", "credits",
 		} {
 			for _, form := range []string{"", " --json"} {

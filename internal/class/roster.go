@@ -1,4 +1,4 @@
-package main
+package class
 
 import (
 	"encoding/csv"
@@ -12,8 +12,14 @@ import (
 	"unicode/utf8"
 )
 
-// person is one row of the CSV file of a class.
-type person struct {
+// Roster is the people of a class.
+type Roster struct {
+	People   []Person
+	Identity string // the column that tells them apart: id, email or name
+}
+
+// Person is one of them, a row of a CSV file.
+type Person struct {
 	ID    string // what tells people apart, in lower case
 	Name  string
 	Email string
@@ -32,10 +38,18 @@ const (
 	maxProblems = 20
 )
 
-// readPeople reads a CSV file with a header that has one or more of the columns
-// name, email and id, and returns which of them tells people apart. It fails
-// unless every row is sound, and tells all that is wrong, with line numbers.
-func readPeople(from io.Reader) (people []person, identity string, err error) {
+// ReadRoster reads a CSV file with a header that has one or more of the columns
+// id, email and name, of which the first that is there tells people apart. It
+// fails unless every row is sound, and tells all that is wrong, with line numbers.
+func ReadRoster(from io.Reader) (Roster, error) {
+	people, identity, err := readPeople(from)
+	if err != nil {
+		return Roster{}, err
+	}
+	return Roster{people, identity}, nil
+}
+
+func readPeople(from io.Reader) (people []Person, identity string, err error) {
 	text, err := io.ReadAll(from)
 	if err != nil {
 		return nil, "", err
@@ -101,7 +115,7 @@ func readPeople(from io.Reader) (people []person, identity string, err error) {
 			}
 			return ""
 		}
-		p := person{ID: strings.ToLower(value(identity)), Name: value("name"), Email: value("email"), line: line}
+		p := Person{ID: strings.ToLower(value(identity)), Name: value("name"), Email: value("email"), line: line}
 		p.File = fileName(p.ID)
 		switch address, err := mail.ParseAddress(p.Email); {
 		case p.ID == "":

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -19,8 +20,8 @@ func TestDocumentedOutput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newFakeAdmin(t)
-	f.damage("u_9", "the stored record is no JSON")
+	f := newFixture(t)
+	f.damage(t, "u_9", "not JSON")
 	ran := map[string]bool{}
 	now := shownCommand.ReplaceAllStringFunc(string(text), func(block string) string {
 		line := shownCommand.FindStringSubmatch(block)[1]
@@ -51,6 +52,40 @@ func TestDocumentedOutput(t *testing.T) {
 	for _, command := range []string{"users list", "users show", "users ledger", "users suspend", "users resume", "users set", "users erase", "users watch", "users sync", "reconcile --dry-run", "reconcile", "reconcile --yes", "token --user"} {
 		if !ran[command] {
 			t.Errorf("%s is not documented", command)
+		}
+	}
+}
+
+// The page about the account shows what the golden files hold, line by line: each
+// of its commands runs in a test of its own, with keys of its own.
+func TestDocumentedOutputOfTheAccount(t *testing.T) {
+	printed := map[string]bool{"…": true} // a table that goes on
+	goldens, err := filepath.Glob("testdata/*.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range goldens {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			printed[strings.ReplaceAll(strings.TrimSuffix(line, "\n"), "DIR/", "")] = true
+		}
+	}
+	text, err := os.ReadFile("../../docs/cli-openrouter.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?ms)^```console\n\\$ latchkey (.*?)\n(.*?)```$").FindAllStringSubmatch(string(text), -1)
+	if len(blocks) < 15 {
+		t.Fatalf("%d commands are documented", len(blocks))
+	}
+	for _, block := range blocks {
+		for line := range strings.Lines(block[2]) {
+			if line = strings.TrimSuffix(line, "\n"); !printed[line] {
+				t.Errorf("latchkey %s: nothing prints %q", block[1], line)
+			}
 		}
 	}
 }

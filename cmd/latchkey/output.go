@@ -1,82 +1,17 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"encoding/csv"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"regexp"
-	"strconv"
 	"strings"
 	"text/tabwriter"
-	"unicode"
-	"unicode/utf16"
-	"unicode/utf8"
+	"time"
 
-	"github.com/spf13/cobra"
-	"golang.org/x/term"
+	"latchkey/internal/class"
 )
-
-// Everything that the program prints goes through this file: show, print, say,
-// ask and fail escape what they are given, so that no command can forget it.
-
-// visible tells whether a terminal shows a rune as itself, in its place and
-// without effect on its neighbours. Control and format characters are not
-// visible, nor are those that take no room or look like nothing: with them two
-// different names could look the same.
-func visible(r rune) bool {
-	return unicode.IsGraphic(r) && !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
-}
-
-// printable is text of users or servers as a terminal may have it, on one line:
-// what is not visible is escaped, as is what is not UTF-8. Escaping twice is
-// escaping once.
-func printable(text string) string {
-	var b strings.Builder
-	for i, r := range text {
-		switch _, size := utf8.DecodeRuneInString(text[i:]); {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, text[i])
-		case visible(r):
-			b.WriteRune(r)
-		default:
-			quoted := strconv.QuoteRuneToASCII(r)
-			b.WriteString(quoted[1 : len(quoted)-1])
-		}
-	}
-	return b.String()
-}
-
-func printableRow(row []string) []string {
-	cells := make([]string, len(row))
-	for i, cell := range row {
-		cells[i] = printable(cell)
-	}
-	return cells
-}
-
-// printableJSON is JSON of the same value in which all that is not visible is
-// escaped. Outside of texts there is nothing of that kind but line breaks.
-func printableJSON(text []byte) []byte {
-	var b []byte
-	for len(text) > 0 {
-		r, size := utf8.DecodeRune(text)
-		if r == '\n' || visible(r) && (r != utf8.RuneError || size > 1) {
-			b = append(b, text[:size]...)
-		} else {
-			for _, unit := range utf16.AppendRune(nil, r) {
-				b = fmt.Appendf(b, `\u%04x`, unit)
-			}
-		}
-		text = text[size:]
-	}
-	return b
-}
 
 // show prints data as JSON, or the rows as CSV or as a table for people.
 func (a *app) show(data any, header []string, rows [][]string) error {
@@ -176,6 +111,9 @@ func (a *app) fail(err error) int {
 		for _, line := range errorLines(err)[1:] {
 			a.say("%s", line)
 		}
+		if hint := hint(err); hint != "" {
+			a.say("%s", hint)
+		}
 	}
 	return exitCode(err)
 }
@@ -187,6 +125,8 @@ func errorLines(err error) []string {
 	switch e := err.(type) {
 	case exit:
 		return errorLines(e.error)
+	case *class.Unsuitable:
+		return errorLines(e.Unwrap())
 	case interface{ Unwrap() []error }:
 		for _, joined := range e.Unwrap() {
 			lines = append(lines, errorLines(joined)...)
@@ -196,49 +136,27 @@ func errorLines(err error) []string {
 	return []string{err.Error()}
 }
 
-const red = "\x1b[31m"
-
-// red colours text for people at a terminal. NO_COLOR is heeded.
-func (a *app) red(text string) string {
-	if !isTerminal(a.out) || a.getenv("NO_COLOR") != "" {
-		return text
+// hashCell is a hash in a row: for people, or whole with --csv.
+func (a *app) hashCell(hash string) string {
+	if a.asCSV {
+		return hash
 	}
-	return red + text + "\x1b[0m"
+	return short(hash)
 }
 
-// isTerminal tells whether people look at what is written, or type what is read.
-func isTerminal(stream any) bool {
-	file, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
+// short is as much of a hash as people need.
+func short(hash string) string { return hash[:min(len(hash), 8)] }
+
+func timeText(at time.Time) string {
+	if at.IsZero() {
+		return "never"
+	}
+	return at.UTC().Format("2006-01-02 15:04")
 }
 
-// confirm asks on a terminal whether something is meant that cannot be taken
-// back, after a line for each thing that it is about. Without a terminal there
-// is nobody to ask.
-func (a *app) confirm(command *cobra.Command, question string, about ...string) error {
-	if !isTerminal(command.InOrStdin()) {
-		return exit{exitUsage, errors.New("this cannot be taken back, and nobody is there to be asked: confirm it with --yes")}
+func yesNo(yes bool) string {
+	if yes {
+		return "yes"
 	}
-	for _, thing := range about {
-		a.say("  %s", thing)
-	}
-	return ask(command.Context(), command.InOrStdin(), a.err, question)
-}
-
-// ask asks a question. Only the word yes will do.
-func ask(ctx context.Context, in io.Reader, out io.Writer, question string) error {
-	fmt.Fprintf(out, "%s Type yes: ", printable(question))
-	answer := make(chan string, 1)
-	go func() { // reading does not heed Ctrl-C
-		line, _ := bufio.NewReader(in).ReadString('\n') // no answer is a no
-		answer <- line
-	}()
-	select {
-	case <-ctx.Done():
-	case line := <-answer:
-		if strings.TrimSpace(line) == "yes" {
-			return nil
-		}
-	}
-	return errors.New("nothing was done")
+	return "no"
 }
