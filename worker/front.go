@@ -25,6 +25,7 @@ import (
 	"latchkey/internal/oplog"
 	"latchkey/internal/problem"
 	"latchkey/internal/settings"
+	"latchkey/worker/page"
 )
 
 // Front answers a request or says whose object answers it. It keeps nothing of it.
@@ -169,6 +170,10 @@ func refresh(who auth.Identity, _ edge.Request) (durable.Request, error) {
 
 func ownLedger(_ auth.Identity, r edge.Request) (durable.Request, error) {
 	return ledgerPage(durable.OwnLedger, r.Query)
+}
+
+func accountPage(f *Front, _ edge.Request, _ string) (answer.Answer, *target, error) {
+	return page.Answer(f.settings.AllowedOrigins), nil, nil
 }
 
 func health(f *Front, _ edge.Request, _ string) (answer.Answer, *target, error) {

@@ -23,6 +23,8 @@ type route struct {
 
 // routes are all that there is, one line each.
 var routes = []route{
+	{"GET", "/", accountPage},
+	{"HEAD", "/", accountPage},
 	{"GET", "/healthz", health},
 	{"HEAD", "/healthz", health},
 	{"GET", "/api/users/me", user(me)},
