@@ -107,7 +107,7 @@ func TestExpiredToken(t *testing.T) {
 func TestUnknownPathIsNotFound(t *testing.T) {
 	w := useShared(t)
 	token := newUser(t, w).token()
-	for _, path := range []string{"/", me + "/", me + "/x", "/api/users", "/API/users/me", "/api/admin/users", "/healthz/", "/%00"} {
+	for _, path := range []string{"/page.js", me + "/", me + "/x", "/api/users", "/API/users/me", "/api/admin/users", "/healthz/", "/%00"} {
 		for _, method := range []string{"GET", "POST"} {
 			problem(t, w.ask(t, method, path, bearer(token)), 404, "not_found")
 			problem(t, w.ask(t, method, path, nil), 404, "not_found")
