@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export WRANGLER_SEND_METRICS := false
 
 GO_DIRS := $(wildcard cmd durable internal worker)
-WASM_SOURCES := go.mod go.sum $(shell find worker durable internal -name '*.go' -not -name '*_test.go')
+WASM_SOURCES := go.mod go.sum $(shell find cmd/worker worker durable internal -name '*.go' -not -name '*_test.go')
 
 .PHONY: help
 help: ## list the targets
@@ -36,7 +36,7 @@ build: build/latchkey.wasm ## build the Worker
 build/latchkey.wasm: $(WASM_SOURCES)
 	@mkdir -p build
 	cp "$$(go env GOROOT)/lib/wasm/wasm_exec.js" build/wasm_exec.js
-	GOOS=js GOARCH=wasm go build -trimpath -ldflags='-s -w' -o $@ ./worker
+	GOOS=js GOARCH=wasm go build -trimpath -ldflags='-s -w' -o $@ ./cmd/worker
 
 # The program is built and then takes the shell's place, so that a signal that
 # is meant for it reaches it.
@@ -58,11 +58,11 @@ lint: ## check formatting, vet, and what the Worker's code may not use
 		if [ -n "$$out" ]; then echo "not formatted:" $$out; exit 1; fi
 	go vet ./...
 	go vet -tags e2e ./internal/...
-	GOOS=js GOARCH=wasm go vet ./worker ./internal/edge
-	@echo 'syscall/js in internal/edge and worker/main_js.go alone' && \
-		if grep -rn --include='*.go' '"syscall/js"' $(GO_DIRS) | grep -vE '^(internal/edge/[^/]+|worker/main_js)\.go:'; then exit 1; fi
+	GOOS=js GOARCH=wasm go vet ./cmd/worker ./internal/edge
+	@echo 'syscall/js in internal/edge alone' && \
+		if grep -rn --include='*.go' '"syscall/js"' $(GO_DIRS) | grep -v '^internal/edge/'; then exit 1; fi
 	@echo 'no Go timers in what is linked into the Worker' && \
-		files="$$(GOOS=js GOARCH=wasm go list -deps -f '{{with .Module}}{{if .Main}}{{range $$.GoFiles}}{{$$.Dir}}/{{.}}{{"\n"}}{{end}}{{end}}{{end}}' ./worker)" && \
+		files="$$(GOOS=js GOARCH=wasm go list -deps -f '{{with .Module}}{{if .Main}}{{range $$.GoFiles}}{{$$.Dir}}/{{.}}{{"\n"}}{{end}}{{end}}{{end}}' ./cmd/worker)" && \
 		test -n "$$files" && if grep -nE '\b($(TIMERS))\b' $$files; then exit 1; fi
 
 # The race detector wants a C compiler, and nothing else here does.

@@ -11,7 +11,9 @@ import (
 
 	"latchkey/durable"
 	"latchkey/internal/account"
+	"latchkey/internal/adminapi"
 	"latchkey/internal/openroutertest"
+	"latchkey/internal/oplog"
 	"latchkey/internal/problem"
 )
 
@@ -35,7 +37,7 @@ func hostile(t *testing.T, f func(t *testing.T, w *world)) {
 
 func (w *world) one(want durable.Action) *reply { got := w.ask(ada, want); w.finish(); return got }
 
-func (w *world) patch(a durable.Adjustment) *reply {
+func (w *world) patch(a adminapi.Adjustment) *reply {
 	got := w.request(ada, durable.Request{Action: durable.Adjust, Adjustment: a})
 	w.finish()
 	return got
@@ -196,8 +198,8 @@ func TestASearchNeverDeletesAKeyThatIsKnown(t *testing.T) {
 		got := a.want(durable.Me) // kept: the POST failed
 		w.decide = nil
 		op := ""
-		for _, c := range w.state(ada).Chores {
-			op = c.Orphan
+		for _, c := range w.state(ada).Tasks {
+			op = c.Op
 		}
 		w.answer = func(method string, r *http.Request) *http.Response {
 			if method == "LIST" {
@@ -223,11 +225,11 @@ func TestALostKeyThatIsListedWithoutItsHashIsLookedForAgain(t *testing.T) {
 		w.fail("POST", answerLost)
 		a.want(durable.Refresh)
 		w.decide = nil
-		lost := w.state(ada).Chores
+		lost := w.state(ada).Tasks
 		if len(lost) != 1 {
 			t.Fatalf("%v is to be done, not one search for a lost key", lost)
 		}
-		op := lost[0].Orphan
+		op := lost[0].Op
 		n := 0
 		w.answer = func(method string, r *http.Request) *http.Response {
 			if method == "LIST" && n == 0 {
@@ -428,25 +430,91 @@ func TestANewKeyThatIsDisabledIsHandedToNobody(t *testing.T) {
 	})
 }
 
-// An odd chore: none of delete, orphan, settle.
+// What a later version left to be done is kept, does not hinder what else is to be
+// done, and is logged once for each time that the state is read.
 func TestAnUnknownKindOfWorkIsLeftAlone(t *testing.T) {
 	hostile(t, func(t *testing.T, w *world) {
 		a := &adversary{world: w}
+		w.kept = true
 		a.want(durable.Me)
 		w.crash(ada)
 		h := w.home(ada)
-		h.state = strings.Replace(h.state, `"at":`, `"chores":[{"since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:00Z","archive":"x"}],"at":`, 1)
+		const unknown = `{"since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:00Z","archive":"x"}`
+		h.state = strings.Replace(h.state, `"at":`, `"chores":[`+unknown+`],"at":`, 1)
+		a.want(durable.Refresh)
+		a.spendOn(a.latest(), 0.2)
 		a.want(durable.Me)
 		a.pass(48 * time.Hour)
-		panics, stuck := 0, len(w.state(ada).Chores)
+		if !strings.Contains(h.state, unknown) {
+			t.Errorf("it is not kept: %s", h.state)
+		}
+		if !h.alarm.IsZero() || !w.inSync(ada) {
+			t.Errorf("two days later the alarm is set to %v, and D1 is right: %v", h.alarm, w.inSync(ada))
+		}
+		told := 0
 		for _, l := range w.lines {
-			if l.Evt == "panic" {
-				panics++
+			if l.Evt == oplog.Panic {
+				t.Errorf("it panics: %s", l)
+			}
+			if l.Op == oplog.OpUnknown {
+				told++
 			}
 		}
-		if panics > 0 {
-			t.Errorf("%d panics in two days, %d chores left", panics, stuck)
+		if told != 1 {
+			t.Errorf("it was logged %d times", told)
 		}
+	})
+}
+
+// A call that a later version left hanging may be about the user's key.
+func TestAnUnknownKindOfCallKeepsTheKeyBack(t *testing.T) {
+	hostile(t, func(t *testing.T, w *world) {
+		w.kept = true
+		w.one(durable.Me)
+		w.crash(ada)
+		h := w.home(ada)
+		const unknown = `{"export":"x","since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:00Z"}`
+		h.state = strings.Replace(h.state, `"at":`, `"pending":`+unknown+`,"at":`, 1)
+		w.server.ResetCalls()
+		for range 3 {
+			w.expect(w.one(durable.Me), problem.Internal)
+			w.now = w.now.Add(time.Hour)
+			if h.alarm = w.now; h.ringing {
+				t.Error("the alarm rings on")
+			}
+			w.drain()
+		}
+		if !strings.Contains(h.state, unknown) || len(w.server.CallLog()) != 0 {
+			t.Errorf("%d calls, and the state %s", len(w.server.CallLog()), h.state)
+		}
+		w.expect(w.one(durable.Erase), "")
+		w.drain()
+		if n := len(w.server.Live()); n != 0 {
+			t.Errorf("%d keys live after the erasure", n)
+		}
+	})
+}
+
+// A new key waits for its guardrail beside the present one for longer than it lives:
+// it is given up, and the present one is looked at like any other.
+func TestAKeyThatRanOutBesideThePresentOneIsGivenUp(t *testing.T) {
+	hostile(t, func(t *testing.T, w *world) {
+		guarded(w)
+		overlapping(w)
+		first := w.one(durable.Me)
+		w.crash(ada)
+		w.settings.KeyTTL = time.Minute
+		w.spend(ada, 0.6)
+		w.fail("ASSIGN", notSent)
+		w.expect(w.one(durable.Me), "kept")
+		w.now = w.now.Add(2 * time.Minute) // and no alarm rings
+		w.decide = nil
+		got := w.one(durable.Me)
+		if w.expect(got, "rotated"); got.Key == first.Key {
+			t.Error("the key is the one before")
+		}
+		w.drain()
+		w.checkRest()
 	})
 }
 
@@ -457,7 +525,7 @@ func TestALimitThatIsLoweredDoesNotReplaceADisabledKey(t *testing.T) {
 		w.settings.Policy.HardCap = true
 		got := w.one(durable.Me)
 		w.server.SetDisabled(got.Hash, true)
-		w.patch(durable.Adjustment{RemainingLimit: new(account.Credit / 2)})
+		w.patch(adminapi.Adjustment{RemainingLimit: new(account.Credit / 2)})
 		again := w.one(durable.Me)
 		if again.Status == 200 {
 			t.Errorf("the disabled key was replaced: %d %s", again.Status, again.Outcome)

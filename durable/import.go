@@ -14,11 +14,11 @@ import (
 // user: from an object that was lost, or from an older table. Others may be able
 // to write there, so of its key no more is believed than that it opens: the hash
 // is that of the key, and of a row without one nothing is done at OpenRouter.
-func (t turn) importRow() error {
-	if !t.empty() {
+func (op *operation) importRow() error {
+	if !op.store.empty() {
 		return nil
 	}
-	record, found, err := t.table.Find(t.user)
+	record, found, err := op.table.Find(op.user)
 	_, senseless := errors.AsType[*users.DamagedError](err)
 	switch {
 	case senseless:
@@ -29,9 +29,9 @@ func (t turn) importRow() error {
 		return nil
 	}
 	unsealed := isKey(record.Key)
-	record.Key, record.Hash = t.importKey(record.Key)
+	record.Key, record.Hash = op.importKey(record.Key)
 	// Dying before this write leaves it to the next request to look again.
-	return t.update(func(st *State) *account.Entry {
+	return op.store.apply(func(st *State) *account.Entry {
 		if st.Record != nil || st.Pending != nil {
 			return nil // somebody was faster
 		}
@@ -40,7 +40,7 @@ func (t turn) importRow() error {
 		// handed out once a reading says that it is one of ours.
 		st.Disabled = unsealed
 		if record.Suspended && record.Hash != "" { // the object was lost while it deleted the key
-			st.Pending = &Pending{Delete: record.Hash, Since: t.Now(), Due: t.soon()}
+			st.Pending = &Pending{Kind: PendingDelete, Hash: record.Hash, Since: op.now(), Due: op.firstRetryAt()}
 		}
 		return nil
 	})
@@ -48,15 +48,15 @@ func (t turn) importRow() error {
 
 // importKey returns the key of a row, sealed, and its hash; both empty where it
 // does not open. Older tables have it unsealed.
-func (t turn) importKey(stored string) (sealed, hash string) {
-	key := seal.NewSecret(stored)
-	if !isKey(stored) {
-		var err error
-		if key, _, err = t.Settings.Sealer.Open(t.user, stored); err != nil {
-			return "", ""
-		}
+func (op *operation) importKey(stored string) (sealed, hash string) {
+	if isKey(stored) {
+		return op.settings.Sealer.Seal(op.user, seal.NewSecret(stored)), openrouter.HashOf(stored)
 	}
-	return t.Settings.Sealer.Seal(t.user, key), openrouter.HashOf(key.Reveal())
+	key, _, err := op.settings.Sealer.Open(op.user, stored)
+	if err != nil {
+		return "", ""
+	}
+	return stored, openrouter.HashOf(key.Reveal())
 }
 
 // isKey tells whether a text is a key of OpenRouter's and not a sealed one.

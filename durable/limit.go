@@ -38,14 +38,14 @@ func (b *bucket) take(cost, perMinute int, now time.Time) (wait time.Duration) {
 // limit counts a request of the user against RATE_LIMIT, and returns the problem
 // where that is passed; nil where it is not. The lock is held.
 func (o *Object) limit(action Action) *problem.Problem {
-	perMinute, cost := o.Settings.RateLimit, 1
+	perMinute, cost := o.runtime.Settings.RateLimit, 1
 	if action == Refresh {
 		cost = refreshCost
 	}
 	if perMinute == 0 {
 		return nil
 	}
-	wait := o.bucket.take(cost, perMinute, o.Now())
+	wait := o.bucket.take(cost, perMinute, o.runtime.Now())
 	if wait == 0 {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 
 	"latchkey/durable"
 	"latchkey/internal/account"
+	"latchkey/internal/adminapi"
 	"latchkey/internal/seal"
 	"latchkey/internal/users"
 )
@@ -122,20 +123,20 @@ func TestABurstIsWrittenToD1Seldom(t *testing.T) {
 				writes++
 			}
 		}
-		// 25 seconds: some while the pause grows, then one each five seconds or less.
-		if writes < 5 || writes > 15 {
+		// 25 seconds: one at once, then one each five seconds or less.
+		if writes < 5 || writes > 7 {
 			t.Errorf("%d changes in %v were written to D1 %d times", changes, changes*apart, writes)
 		}
-		if h.writes > changes+h.alarms+writes || h.alarms > writes {
+		if h.writes > changes+h.alarms+writes || h.alarms > writes+1 { // it is cleared once, after the first
 			t.Errorf("%d changes took %d writes, and the alarm was set %d times for %d writes to D1", changes, h.writes, h.alarms, writes)
 		}
 		last := w.now
-		for !w.projected(ada) && h.alarm.After(w.now) {
+		for !w.inSync(ada) && h.alarm.After(w.now) {
 			w.now = h.alarm
 			w.ring(h)
 			w.finish()
 		}
-		if late := w.now.Sub(last); !w.projected(ada) || late > 5*time.Second {
+		if late := w.now.Sub(last); !w.inSync(ada) || late > 5*time.Second {
 			t.Errorf("the row was right %v after the last change, if at all", late)
 		}
 		w.drain()
@@ -164,7 +165,7 @@ func TestAFullBatchEndsTheWait(t *testing.T) {
 			w.ask(ada, durable.Me)
 			w.finish()
 		}
-		change(3 * time.Second) // written at once; from now on the user is busy
+		change(time.Minute) // written at once; from now on the user is busy
 		batches = 0
 		for range users.MaxEntries {
 			change(time.Millisecond)
@@ -194,6 +195,7 @@ func TestAnAlarmThatRingsEarlyIsSetAgain(t *testing.T) {
 		w := newWorld(1)
 		w.settings.Policy.KeyLimit, w.kept = 5*account.Credit, true
 		w.asked(durable.Me)
+		w.now = w.now.Add(time.Minute) // the next change is written at once
 		down := true
 		w.decide = func(c *call) fate {
 			if down && c.method == "D1" {
@@ -232,8 +234,8 @@ func TestAnAlarmThatRingsEarlyIsSetAgain(t *testing.T) {
 	})
 }
 
-// projected tells whether D1 has the latest record of a user.
-func (w *world) projected(user string) bool {
+// inSync tells whether D1 has the latest record of a user.
+func (w *world) inSync(user string) bool {
 	row := w.db.rows[user]
 	return row != nil && row[8] == w.state(user).Record.Seq
 }
@@ -303,12 +305,12 @@ func TestARenewalThatFailsLeavesWhatIsToBeSettled(t *testing.T) {
 		first := do(durable.Request{Action: durable.Me})
 		w.spend(ada, 0.2) // which does not show yet
 		do(durable.Request{Action: durable.Refresh})
-		do(durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: new(account.Credits)}})
+		do(durable.Request{Action: durable.Adjust, Adjustment: adminapi.Adjustment{TotalLimit: new(account.Credits)}})
 		w.fail("POST", refused400)
 		if got := do(durable.Request{Action: durable.Me}); got.Code != "upstream_refused" {
 			t.Fatalf("the renewal got %d %s%s", got.Status, got.Outcome, got.Code)
 		}
-		do(durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: new(10 * account.Credit)}})
+		do(durable.Request{Action: durable.Adjust, Adjustment: adminapi.Adjustment{TotalLimit: new(10 * account.Credit)}})
 		w.decide = nil
 		w.drain()
 		var charged account.Credits
@@ -374,15 +376,15 @@ func TestAnAdjustmentThatCouldNotBeReadBackIsRefused(t *testing.T) {
 		w := newWorld(1)
 		w.asked(durable.Me)
 		most := account.MaxCredits
-		adjust := func(a durable.Adjustment) *reply {
+		adjust := func(a adminapi.Adjustment) *reply {
 			got := w.request(ada, durable.Request{Action: durable.Adjust, Adjustment: a})
 			w.drain()
 			return got
 		}
-		if got := adjust(durable.Adjustment{RemainingLimit: &most}); got.Status != 200 {
+		if got := adjust(adminapi.Adjustment{RemainingLimit: &most}); got.Status != 200 {
 			t.Errorf("what remains: %d %s", got.Status, got.Code)
 		}
-		if got := adjust(durable.Adjustment{TotalLimit: &most}); got.Status != 400 {
+		if got := adjust(adminapi.Adjustment{TotalLimit: &most}); got.Status != 400 {
 			t.Errorf("what remains, and the total on top: %d", got.Status)
 		}
 		if got := w.asked(durable.Me); got.Outcome != "kept" {

@@ -10,6 +10,7 @@ import (
 
 	"latchkey/durable"
 	"latchkey/internal/account"
+	"latchkey/internal/adminapi"
 )
 
 var (
@@ -157,13 +158,13 @@ func (w *world) administer(rng *rand.Rand, user string) {
 	case 0:
 		w.request(user, durable.Request{Action: durable.Erase})
 	case 1:
-		w.request(user, durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: &amount}})
+		w.request(user, durable.Request{Action: durable.Adjust, Adjustment: adminapi.Adjustment{TotalLimit: &amount}})
 	case 2:
-		w.request(user, durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{RemainingLimit: &amount}})
+		w.request(user, durable.Request{Action: durable.Adjust, Adjustment: adminapi.Adjustment{RemainingLimit: &amount}})
 	case 3:
 		w.request(user, durable.Request{Action: durable.Inspect})
 	default:
 		suspended := rng.IntN(2) == 0
-		w.request(user, durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{Suspended: &suspended}})
+		w.request(user, durable.Request{Action: durable.Adjust, Adjustment: adminapi.Adjustment{Suspended: &suspended}})
 	}
 }

@@ -17,6 +17,10 @@ type recorder struct {
 	calls     []oplog.Call
 }
 
+func (o *Object) recorder() *recorder {
+	return &recorder{now: o.runtime.Now, transport: o.runtime.Transport, db: o.runtime.DB}
+}
+
 // RoundTrip implements http.RoundTripper.
 func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 	began := r.now()

@@ -11,6 +11,7 @@ import (
 
 	"latchkey/durable"
 	"latchkey/internal/account"
+	"latchkey/internal/adminapi"
 	"latchkey/internal/openroutertest"
 	"latchkey/internal/seal"
 )
@@ -33,7 +34,7 @@ func (w *world) checkRest() {
 			continue // nothing was begun; D1 may hold a row that is to be adopted
 		}
 		st := w.state(user)
-		if st.Pending != nil || len(st.Chores) > 0 || !h.alarm.IsZero() {
+		if st.Pending != nil || len(st.Tasks) > 0 || !h.alarm.IsZero() {
 			w.violated("%s is not at rest: %s, alarm %v", user, h.state, h.alarm)
 		}
 		var record account.Record
@@ -143,11 +144,11 @@ type scenario struct {
 	adjust  func(*world) // settings, rows; may be nil
 	before  func(*world) // requests and spending that lead up to it
 	want    durable.Action
-	change  durable.Adjustment // with want adjust
-	also    durable.Action     // asked for right after it; may be empty
-	outcome string             // or the problem's code
-	calls   []string           // at OpenRouter
-	later   time.Duration      // what has to pass before the next request can work
+	change  adminapi.Adjustment // with want adjust
+	also    durable.Action      // asked for right after it; may be empty
+	outcome string              // or the problem's code
+	calls   []string            // at OpenRouter
+	later   time.Duration       // what has to pass before the next request can work
 }
 
 const ada = "ada"
@@ -221,18 +222,18 @@ var scenarios = []scenario{
 		},
 		want: durable.Me, outcome: "renewed", calls: []string{"create", "delete", "delete"}},
 	{name: "suspend", before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.2) },
-		want: durable.Adjust, change: durable.Adjustment{Suspended: new(true)}, calls: []string{"get", "delete"}},
+		want: durable.Adjust, change: adminapi.Adjustment{Suspended: new(true)}, calls: []string{"get", "delete"}},
 	{name: "suspend under SETTLE_AFTER", adjust: settling, before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.2) },
-		want: durable.Adjust, change: durable.Adjustment{Suspended: new(true)}, calls: []string{"get", "update", "get", "delete"}},
+		want: durable.Adjust, change: adminapi.Adjustment{Suspended: new(true)}, calls: []string{"get", "update", "get", "delete"}},
 	{name: "asked for while suspended", before: func(w *world) {
 		w.asked(durable.Me)
-		w.request(ada, durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{Suspended: new(true)}})
+		w.request(ada, durable.Request{Action: durable.Adjust, Adjustment: adminapi.Adjustment{Suspended: new(true)}})
 		w.drain()
 	}, want: durable.Me, outcome: "suspended"},
 	{name: "raise the total", before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.2); w.asked(durable.Me) },
-		want: durable.Adjust, change: durable.Adjustment{TotalLimit: new(20 * account.Credit)}},
+		want: durable.Adjust, change: adminapi.Adjustment{TotalLimit: new(20 * account.Credit)}},
 	{name: "set what remains", before: func(w *world) { w.asked(durable.Me) },
-		want: durable.Adjust, change: durable.Adjustment{TotalLimit: new(5 * account.Credit), RemainingLimit: new(3 * account.Credit)}},
+		want: durable.Adjust, change: adminapi.Adjustment{TotalLimit: new(5 * account.Credit), RemainingLimit: new(3 * account.Credit)}},
 	{name: "erase", before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.2); w.asked(durable.Me) },
 		want: durable.Erase, calls: []string{"delete"}},
 	{name: "erase, and come back at once", before: func(w *world) { w.asked(durable.Me) },
@@ -259,7 +260,7 @@ var scenarios = []scenario{
 		want:   durable.Me, outcome: "renewed", calls: []string{"get", "create", "delete"}},
 	{name: "hard cap, the key holds more than an operator left", adjust: func(w *world) { w.settings.Policy.HardCap = true },
 		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.1) },
-		want:   durable.Adjust, change: durable.Adjustment{RemainingLimit: new(account.Credit / 5)}, calls: []string{"get", "delete"}},
+		want:   durable.Adjust, change: adminapi.Adjustment{RemainingLimit: new(account.Credit / 5)}, calls: []string{"get", "delete"}},
 	{name: "hard cap, the limit is raised", adjust: func(w *world) { w.settings.Policy.HardCap = true },
 		before: func(w *world) {
 			got := w.asked(durable.Me)
@@ -298,7 +299,7 @@ var scenarios = []scenario{
 		w.spend(ada, 0.6)
 		w.ask(ada, durable.Me)
 		w.finish()
-	}, want: durable.Adjust, change: durable.Adjustment{Suspended: new(true)}, calls: []string{"get", "delete", "update", "get", "delete"}},
+	}, want: durable.Adjust, change: adminapi.Adjustment{Suspended: new(true)}, calls: []string{"get", "delete", "update", "get", "delete"}},
 	{name: "the key runs out", adjust: func(w *world) { w.settings.KeyTTL = time.Hour },
 		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.1); w.now = w.now.Add(55 * time.Minute) },
 		want:   durable.Me, outcome: "rotated", calls: []string{"get", "delete", "create"}},
@@ -401,7 +402,7 @@ func (s scenario) recover(w *world) {
 // release takes back what keeps a user from a key: a suspension.
 func (w *world) release(user string) {
 	no := false
-	w.request(user, durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{Suspended: &no}})
+	w.request(user, durable.Request{Action: durable.Adjust, Adjustment: adminapi.Adjustment{Suspended: &no}})
 	w.drain()
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"latchkey/durable"
 	"latchkey/internal/account"
+	"latchkey/internal/adminapi"
 	"latchkey/internal/openroutertest"
 	"latchkey/internal/problem"
 )
@@ -223,7 +224,7 @@ func TestAClockThatIsSetBackDelaysNothing(t *testing.T) {
 // neither waits for the end of an overlap.
 func TestAnOverlapEndsWithARefreshOrASuspension(t *testing.T) {
 	for _, r := range []durable.Request{
-		{Action: durable.Refresh}, {Action: durable.Adjust, Adjustment: durable.Adjustment{Suspended: new(true)}},
+		{Action: durable.Refresh}, {Action: durable.Adjust, Adjustment: adminapi.Adjustment{Suspended: new(true)}},
 	} {
 		living(t, func(t *testing.T, w *world, key *reply) {
 			overlapping(w)
@@ -308,7 +309,7 @@ func TestAKeyPastItsEndIsNotHandedOut(t *testing.T) {
 
 func TestTheLedgerTellsEveryCreditThatAnOperatorGrants(t *testing.T) {
 	living(t, func(t *testing.T, w *world, key *reply) {
-		adjust := func(a durable.Adjustment, want ...string) {
+		adjust := func(a adminapi.Adjustment, want ...string) {
 			t.Helper()
 			before := len(w.home(ada).ledger)
 			w.request(ada, durable.Request{Action: durable.Adjust, Adjustment: a})
@@ -321,12 +322,12 @@ func TestTheLedgerTellsEveryCreditThatAnOperatorGrants(t *testing.T) {
 				t.Errorf("the ledger has %q, want %q", got, want)
 			}
 		}
-		adjust(durable.Adjustment{TotalLimit: new(20 * account.Credit)}, "adjust -10 20")
-		adjust(durable.Adjustment{RemainingLimit: new(5 * account.Credit)}, "adjust 15 5")
-		adjust(durable.Adjustment{TotalLimit: new(30 * account.Credit), RemainingLimit: new(5 * account.Credit)}, "adjust -10 15", "adjust 10 5")
-		adjust(durable.Adjustment{TotalLimit: new(account.MaxCredits)}, "adjust -3999970 3999975")
-		adjust(durable.Adjustment{TotalLimit: new(account.Credits)}, "adjust 4000000 -25")
-		adjust(durable.Adjustment{TotalLimit: new(account.Credits)})
+		adjust(adminapi.Adjustment{TotalLimit: new(20 * account.Credit)}, "adjust -10 20")
+		adjust(adminapi.Adjustment{RemainingLimit: new(5 * account.Credit)}, "adjust 15 5")
+		adjust(adminapi.Adjustment{TotalLimit: new(30 * account.Credit), RemainingLimit: new(5 * account.Credit)}, "adjust -10 15", "adjust 10 5")
+		adjust(adminapi.Adjustment{TotalLimit: new(account.MaxCredits)}, "adjust -3999970 3999975")
+		adjust(adminapi.Adjustment{TotalLimit: new(account.Credits)}, "adjust 4000000 -25")
+		adjust(adminapi.Adjustment{TotalLimit: new(account.Credits)})
 	})
 }
 

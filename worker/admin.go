@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"bytes"
@@ -25,8 +25,8 @@ import (
 // parameter that it is about.
 
 // operator handles a request of an operator.
-func operator(ask func(id string, r edge.Request) (*target, error)) func(*front, edge.Request, string) (answer.Answer, *target, error) {
-	return func(f *front, r edge.Request, id string) (answer.Answer, *target, error) {
+func operator(ask func(id string, r edge.Request) (*target, error)) handler {
+	return func(f *Front, r edge.Request, id string) (answer.Answer, *target, error) {
 		if f.bad != nil {
 			return answer.Answer{}, nil, f.bad
 		}
@@ -87,7 +87,7 @@ func eraseUser(id string, _ edge.Request) (*target, error) {
 
 func adjustUser(id string, r edge.Request) (*target, error) {
 	var total, remaining *float64
-	var change durable.Adjustment
+	var change adminapi.Adjustment
 	err := decode(r.Body,
 		field{"total_limit", limits, &total},
 		field{"remaining_limit", limits, &remaining},
@@ -101,7 +101,7 @@ func adjustUser(id string, r edge.Request) (*target, error) {
 	if change.RemainingLimit, err = limit("remaining_limit", remaining); err != nil {
 		return nil, err
 	}
-	if change == (durable.Adjustment{}) {
+	if change == (adminapi.Adjustment{}) {
 		return nil, invalid("Nothing to change: give total_limit, remaining_limit or suspended.")
 	}
 	return toUser(id, durable.Request{Action: durable.Adjust, Adjustment: change}), nil

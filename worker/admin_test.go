@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"encoding/json"
@@ -20,7 +20,7 @@ const adminToken = "not-a-real-token-not-a-real-token-"
 
 const adminUsers = "/api/admin/users"
 
-func adminFront(origins ...string) (*front, *logged) {
+func adminFront(origins ...string) (*Front, *logged) {
 	f, l := testFront(origins...)
 	f.settings.AdminToken = seal.NewSecret(adminToken)
 	return f, l
@@ -43,11 +43,11 @@ func TestAdminRequestsAreForwarded(t *testing.T) {
 		{"GET", adminUsers + "/u_42/ledger", "cursor=7&limit=200", "", toUser("u_42", durable.Request{Action: durable.Ledger, Before: 7, Limit: 200})},
 		{"POST", adminUsers + "/u_42/sync", "", "", toUser("u_42", durable.Request{Action: durable.Sync})},
 		{"DELETE", adminUsers + "/u_42", "", "", toUser("u_42", durable.Request{Action: durable.Erase})},
-		{"PATCH", adminUsers + "/u_42", "", `{"suspended":false}`, toUser("u_42", durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{Suspended: new(false)}})},
+		{"PATCH", adminUsers + "/u_42", "", `{"suspended":false}`, toUser("u_42", durable.Request{Action: durable.Adjust, Adjustment: adminapi.Adjustment{Suspended: new(false)}})},
 		{"PATCH", adminUsers + "/u_42", "", `{"total_limit":20,"remaining_limit":0}`,
-			toUser("u_42", durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: credits(20), RemainingLimit: credits(0)}})},
+			toUser("u_42", durable.Request{Action: durable.Adjust, Adjustment: adminapi.Adjustment{TotalLimit: credits(20), RemainingLimit: credits(0)}})},
 		{"PATCH", adminUsers + "/u_42", "", `{"total_limit":4000000,"remaining_limit":0.30000000000000004}`,
-			toUser("u_42", durable.Request{Action: durable.Adjust, Adjustment: durable.Adjustment{TotalLimit: new(account.MaxCredits), RemainingLimit: new(3 * account.Credit / 10)}})},
+			toUser("u_42", durable.Request{Action: durable.Adjust, Adjustment: adminapi.Adjustment{TotalLimit: new(account.MaxCredits), RemainingLimit: new(3 * account.Credit / 10)}})},
 		{"GET", adminUsers + "/...", "", "", toUser("...", durable.Request{Action: durable.Inspect})},
 		{"GET", adminUsers + "/.%2F..", "", "", toUser("./..", durable.Request{Action: durable.Inspect})},
 	} {

@@ -1,20 +1,21 @@
-// Command worker is the one wasm program. Its Worker routes a request, verifies its
-// token and hands it to the user's Durable Object; those objects answer it.
+// Package worker is the Worker and its Durable Objects, without the runtime. The
+// Worker routes a request, verifies its token and hands it to the user's object; the
+// object looks at it anew, and answers. One [Front] and one [Objects] serve an isolate,
+// one call after the other; whatever waits does so in a goroutine of an object.
+// worker.mjs is what Cloudflare loads, and cmd/worker is the program that it runs.
 //
-//	front.go     what a path answers to, who may ask, and what every answer has
+//	routes.go    what a path answers to
+//	front.go     who may ask, what every answer has, and what is logged of it
+//	cors.go      which pages may read an answer
 //	admin.go     what an operator may ask
 //	objects.go   the objects that are in memory, and what they are asked
 //	service.go   the admin service, which is the object that is nobody's
-//	main_js.go   how all this hangs on the runtime
-package main
+package worker
 
 import (
 	"errors"
-	"net/url"
 	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"latchkey/durable"
 	"latchkey/internal/answer"
@@ -25,8 +26,8 @@ import (
 	"latchkey/internal/settings"
 )
 
-// front answers a request or says whose object answers it. It keeps nothing of it.
-type front struct {
+// Front answers a request or says whose object answers it. It keeps nothing of it.
+type Front struct {
 	settings settings.Settings
 	bad      error // settings that are missing or bad
 	verifier *auth.Verifier
@@ -34,9 +35,9 @@ type front struct {
 	log      func(oplog.Line)
 }
 
-// newFront returns a front. Without good settings it answers, but does nothing.
-func newFront(set settings.Settings, bad error, now func() time.Time, log func(oplog.Line)) *front {
-	f := &front{settings: set, bad: bad, now: now, log: log}
+// NewFront returns a front. Without good settings it answers, but does nothing.
+func NewFront(set settings.Settings, bad error, now func() time.Time, log func(oplog.Line)) *Front {
+	f := &Front{settings: set, bad: bad, now: now, log: log}
 	if bad != nil {
 		log(oplog.Line{Evt: oplog.Settings, Outcome: oplog.Misconfigured, Err: bad.Error()})
 		return f
@@ -59,92 +60,9 @@ func (t target) op() oplog.Op {
 	return oplog.Op(t.user.Action)
 }
 
-// route is a method of a path, and what answers to it: with an answer, or with who
-// gives it. Its errors are those of [front.serve].
-type route struct {
-	method  string
-	pattern string // {id} stands for a user's id, percent-encoded
-	handle  func(f *front, r edge.Request, id string) (answer.Answer, *target, error)
-}
-
-var routes = []route{
-	{"GET", "/healthz", health},
-	{"HEAD", "/healthz", health},
-	{"GET", "/api/users/me", user(me)},
-	{"POST", "/api/users/me/openrouter-api-key/refresh", user(refresh)},
-	{"GET", "/api/users/me/ledger", user(ownLedger)},
-	{"GET", "/api/admin/users", operator(listUsers)},
-	{"GET", "/api/admin/users/{id}", operator(inspectUser)},
-	{"PATCH", "/api/admin/users/{id}", operator(adjustUser)},
-	{"DELETE", "/api/admin/users/{id}", operator(eraseUser)},
-	{"GET", "/api/admin/users/{id}/ledger", operator(userLedger)},
-	{"POST", "/api/admin/users/{id}/sync", operator(syncUser)},
-	{"POST", "/api/admin/reconcile", operator(reconcileKeys)},
-}
-
-const adminPaths = "/api/admin/"
-
-// resource is what a path names.
-type resource struct {
-	routes []route // of one pattern, one for each method; none: nothing is there
-	id     string  // that the path has
-}
-
-// find returns what a path names. The admin API is not there at all without a token.
-func (f *front) find(path string) (found resource) {
-	for _, candidate := range routes {
-		id, ok := match(candidate.pattern, path)
-		if !ok || strings.HasPrefix(candidate.pattern, adminPaths) && f.settings.AdminToken.Reveal() == "" {
-			continue
-		}
-		found.routes, found.id = append(found.routes, candidate), id
-	}
-	return found
-}
-
-// match tells whether a path is of a pattern, and returns the user id in it. A client
-// may take the ids . and .. out of the path, and name another resource: no user has them.
-func match(pattern, path string) (id string, ok bool) {
-	before, after, wants := strings.Cut(pattern, "{id}")
-	if !wants {
-		return "", path == pattern
-	}
-	rest, ok := strings.CutPrefix(path, before)
-	encoded, tail := rest, ""
-	if slash := strings.IndexByte(rest, '/'); slash >= 0 {
-		encoded, tail = rest[:slash], rest[slash:]
-	}
-	if !ok || tail != after {
-		return "", false
-	}
-	id, err := url.PathUnescape(encoded)
-	if err != nil || id == "" || id == "." || id == ".." || len(id) > auth.MaxIDBytes || !utf8.ValidString(id) {
-		return "", false
-	}
-	return id, true
-}
-
-// pattern is for the log: it has nothing that a client chose.
-func (r resource) pattern() string {
-	if len(r.routes) == 0 {
-		return ""
-	}
-	return r.routes[0].pattern
-}
-
-func (r resource) methods() []string {
-	var all []string
-	for _, each := range r.routes {
-		all = append(all, each.method)
-	}
-	return all
-}
-
-func (r resource) allow() string { return strings.Join(append(r.methods(), "OPTIONS"), ", ") }
-
 // serve returns the answer to a request, or the object that answers it. An error says
 // why neither: a [problem.Problem], or [auth.KeysWanted].
-func (f *front) serve(r edge.Request) (answer.Answer, *target, error) {
+func (f *Front) serve(r edge.Request) (answer.Answer, *target, error) {
 	found := f.find(r.Path)
 	if len(found.routes) == 0 {
 		return answer.Answer{}, nil, problem.New(problem.NotFound, "There is nothing at this path.")
@@ -164,9 +82,9 @@ func (f *front) serve(r edge.Request) (answer.Answer, *target, error) {
 	return found.routes[i].handle(f, r, found.id)
 }
 
-// route answers a request to the Worker, or hands it to an object with forward. What
+// Route answers a request to the Worker, or hands it to an object with forward. What
 // an object answers the object logs.
-func (f *front) route(c edge.Call, r edge.Request, forward func(object string)) {
+func (f *Front) Route(c edge.Call, r edge.Request, forward func(object string)) {
 	a, to, err := f.serve(r)
 	if wanted, ok := errors.AsType[*auth.KeysWanted](err); ok {
 		c.WantKeys(wanted.URL) // it is logged when it has come again
@@ -185,7 +103,7 @@ func (f *front) route(c edge.Call, r edge.Request, forward func(object string)) 
 
 // refuse logs why a request came to nothing before any object worked on it, and
 // returns its answer. The line is what else is known of it.
-func (f *front) refuse(r edge.Request, err error, line oplog.Line) answer.Answer {
+func (f *Front) refuse(r edge.Request, err error, line oplog.Line) answer.Answer {
 	p := problem.From(err)
 	a := p.Answer()
 	line.Evt, line.Method, line.Path = oplog.Request, r.Method, f.find(r.Path).pattern()
@@ -201,8 +119,8 @@ var failures = map[edge.Failure]struct{ code, detail string }{
 	edge.Unreached:  {problem.UpstreamUnavailable, "This user's requests cannot be served just now."},
 }
 
-// failed is the answer to a request that an object was to answer, and did not.
-func (f *front) failed(r edge.Request, failure edge.Failure, cause string) answer.Answer {
+// Failed answers a request that an object was to answer, and did not.
+func (f *Front) Failed(c edge.Call, r edge.Request, failure edge.Failure, cause string) {
 	var line oplog.Line
 	if _, to, err := f.serve(r); err == nil && to != nil {
 		line.Op = to.op()
@@ -212,16 +130,17 @@ func (f *front) failed(r edge.Request, failure edge.Failure, cause string) answe
 	}
 	told, known := failures[failure]
 	if !known {
-		return f.refuse(r, errors.New("a failure of an unknown kind: "+cause), line)
+		c.Respond(f.refuse(r, errors.New("a failure of an unknown kind: "+cause), line))
+		return
 	}
 	p := problem.New(told.code, told.detail)
 	p.RetryAfter, p.Cause = time.Second, errors.New(cause)
-	return f.refuse(r, p, line)
+	c.Respond(f.refuse(r, p, line))
 }
 
 // user handles a request of a user: it is forwarded to the user's object.
-func user(ask func(auth.Identity, edge.Request) (durable.Request, error)) func(*front, edge.Request, string) (answer.Answer, *target, error) {
-	return func(f *front, r edge.Request, _ string) (answer.Answer, *target, error) {
+func user(ask func(auth.Identity, edge.Request) (durable.Request, error)) handler {
+	return func(f *Front, r edge.Request, _ string) (answer.Answer, *target, error) {
 		if f.bad != nil {
 			return answer.Answer{}, nil, f.bad
 		}
@@ -251,31 +170,15 @@ func ownLedger(_ auth.Identity, r edge.Request) (durable.Request, error) {
 	return ledgerPage(durable.OwnLedger, r.Query)
 }
 
-func health(f *front, _ edge.Request, _ string) (answer.Answer, *target, error) {
+func health(f *Front, _ edge.Request, _ string) (answer.Answer, *target, error) {
 	if f.bad != nil {
 		return answer.JSON(503, "application/json", map[string]string{"status": "misconfigured"}), nil, nil
 	}
 	return answer.JSON(200, "application/json", map[string]string{"status": "ok"}), nil, nil
 }
 
-// preflightSeconds is how long a browser may remember a preflight's answer.
-const preflightSeconds = "7200"
-
-// options answers OPTIONS: to a preflight of a listed origin with what it may send.
-func (f *front) options(r edge.Request, found resource) answer.Answer {
-	a := answer.Answer{Status: 204}.With("Allow", found.allow())
-	if !f.listed(r.Origin) {
-		return a
-	}
-	return a.With("Access-Control-Allow-Methods", strings.Join(found.methods(), ", ")).
-		With("Access-Control-Allow-Headers", "Authorization, Content-Type").
-		With("Access-Control-Max-Age", preflightSeconds)
-}
-
-func (f *front) listed(origin string) bool { return slices.Contains(f.settings.AllowedOrigins, origin) }
-
 // finish adds to an answer what every answer has.
-func (f *front) finish(a answer.Answer, r edge.Request) answer.Answer {
+func (f *Front) finish(a answer.Answer, r edge.Request) answer.Answer {
 	a = a.With("X-Content-Type-Options", "nosniff")
 	if r.HTTPS {
 		a = a.With("Strict-Transport-Security", "max-age=31536000") // a year
@@ -283,22 +186,8 @@ func (f *front) finish(a answer.Answer, r edge.Request) answer.Answer {
 	return f.addCORS(a, r.Origin)
 }
 
-// addCORS lets pages of a listed origin read an answer. Where there is a list,
-// caches are told that the answer depends on the origin.
-func (f *front) addCORS(a answer.Answer, origin string) answer.Answer {
-	if len(f.settings.AllowedOrigins) == 0 {
-		return a
-	}
-	a = a.With("Vary", "Origin")
-	if !f.listed(origin) {
-		return a
-	}
-	return a.With("Access-Control-Allow-Origin", origin).
-		With("Access-Control-Expose-Headers", "Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate")
-}
-
-// keysRead takes what a read of the issuer's key set came to, and logs it.
-func (f *front) keysRead(set, cacheControl string, failure error) {
+// KeysRead takes what a read of the issuer's key set came to, and logs it.
+func (f *Front) KeysRead(set, cacheControl string, failure error) {
 	line := oplog.Line{Evt: oplog.Issuer, Op: oplog.OpKeys, Outcome: oplog.Done}
 	if err := f.verifier.KeysRead(set, cacheControl, failure); err != nil {
 		line.Outcome, line.Err = oplog.Failed, err.Error()

@@ -1,178 +1,24 @@
-package main
+package worker
 
 import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
 	"latchkey/durable"
-	"latchkey/internal/answer"
 	"latchkey/internal/auth"
 	"latchkey/internal/edge"
 	"latchkey/internal/oplog"
 	"latchkey/internal/problem"
-	"latchkey/internal/seal"
-	"latchkey/internal/settings"
 )
-
-const (
-	secret      = "not-a-real-secret-not-a-real-secret"
-	mePath      = "/api/users/me"
-	refreshPath = "/api/users/me/openrouter-api-key/refresh"
-	ledgerPath  = "/api/users/me/ledger"
-	app         = "https://app.example.org"
-	local       = "http://localhost:3000"
-)
-
-var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
-
-// logged is what was logged.
-type logged struct {
-	mu    sync.Mutex
-	lines []oplog.Line
-}
-
-func (l *logged) add(line oplog.Line) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, line)
-}
-
-func testFront(origins ...string) (*front, *logged) {
-	l := &logged{}
-	set := settings.Settings{AllowedOrigins: origins, Tokens: auth.Rules{Secrets: []seal.Secret{seal.NewSecret(secret)}, MaxLifetime: auth.MaxLifetime}}
-	return newFront(set, nil, func() time.Time { return now }, l.add), l
-}
-
-// misconfigured is a front as it is where a setting is bad: without a verifier.
-func misconfigured(origins ...string) (*front, *logged) {
-	l := &logged{}
-	f := newFront(settings.Settings{AllowedOrigins: origins}, errors.New("KEY_ENCRYPTION_KEY is missing"), func() time.Time { return now }, l.add)
-	if line := l.lines[0]; line.Evt != oplog.Settings || line.Outcome != oplog.Misconfigured || !strings.Contains(line.Err, "KEY_ENCRYPTION_KEY") {
-		panic("bad settings are not logged: " + line.String())
-	}
-	l.lines = nil
-	return f, l
-}
-
-// called is a call that was answered.
-type called struct {
-	answer answer.Answer
-	err    error
-	keys   *string // the URL of the key set that is wanted
-	times  int
-	done   chan struct{} // has an element once it is answered; nil: it is answered at once
-}
-
-func (c *called) Respond(a answer.Answer) { c.answer = a; c.answered() }
-func (c *called) Done(err error)          { c.err = err; c.answered() }
-func (c *called) WantKeys(url string)     { c.keys = &url; c.answered() }
-
-func (c *called) answered() {
-	if c.times++; c.times > 1 {
-		panic("a call is answered twice")
-	}
-	if c.done != nil {
-		c.done <- struct{}{}
-	}
-}
-
-// ask has the front answer a request, and returns the answer, or who it is handed to.
-func ask(f *front, r edge.Request) (answer.Answer, *target) {
-	c := &called{}
-	var to *target
-	f.route(c, r, func(object string) {
-		if _, to, _ = f.serve(r); to.object != object || c.times > 0 {
-			panic("it is handed to another object than it is for, or answered too")
-		}
-	})
-	return c.answer, to
-}
-
-// none demands that nothing was logged.
-func (l *logged) none(t *testing.T) {
-	t.Helper()
-	if len(l.lines) > 0 {
-		t.Errorf("logged %v", l.lines)
-	}
-}
-
-// one demands a single line of one request, and returns it.
-func (l *logged) one(t *testing.T) oplog.Line {
-	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.lines) != 1 {
-		t.Fatalf("%d log lines, want 1: %v", len(l.lines), l.lines)
-	}
-	line := l.lines[0]
-	l.lines = nil
-	return line
-}
-
-func bearer(t *testing.T, claims jwt.MapClaims) string {
-	t.Helper()
-	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(secret))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return "Bearer " + token
-}
-
-func ada(t *testing.T) string {
-	t.Helper()
-	return bearer(t, jwt.MapClaims{"uid": "u_42", "username": "Ada", "email": "ada@example.org", "exp": now.Add(time.Hour).Unix()})
-}
-
-// values returns the values of a header; names are compared as HTTP does.
-func values(a answer.Answer, name string) []string {
-	var all []string
-	for _, h := range a.Header {
-		if strings.EqualFold(h[0], name) {
-			all = append(all, h[1])
-		}
-	}
-	return all
-}
-
-// carries demands a header once, with that value; the empty value is none.
-func carries(t *testing.T, a answer.Answer, name, value string) {
-	t.Helper()
-	var want []string
-	if value != "" {
-		want = []string{value}
-	}
-	if got := values(a, name); !slices.Equal(got, want) {
-		t.Errorf("%s is %q, want %q", name, got, want)
-	}
-}
-
-// isProblem demands a problem document that no cache keeps.
-func isProblem(t *testing.T, a answer.Answer, status int, code string) {
-	t.Helper()
-	var doc struct {
-		Status            int
-		Code, Type, Title string
-	}
-	if err := json.Unmarshal([]byte(a.Body), &doc); err != nil {
-		t.Fatalf("%q: %v", a.Body, err)
-	}
-	if a.Status != status || doc.Status != status || doc.Code != code || doc.Type == "" || doc.Title == "" {
-		t.Errorf("%d %s, want %d %s", a.Status, a.Body, status, code)
-	}
-	carries(t, a, "Content-Type", "application/problem+json")
-	carries(t, a, "Cache-Control", "no-store")
-}
 
 func TestWhatTheFrontAnswersItself(t *testing.T) {
 	expired := bearer(t, jwt.MapClaims{"uid": "u", "exp": now.Add(-time.Hour).Unix()})
@@ -268,7 +114,7 @@ func TestHealth(t *testing.T) {
 	for _, method := range []string{"GET", "HEAD"} {
 		for _, authorization := range []string{"", "Bearer abc", ada(t)} {
 			for name, c := range map[string]struct {
-				make   func(...string) (*front, *logged)
+				make   func(...string) (*Front, *logged)
 				status int
 				body   string
 			}{
@@ -309,126 +155,6 @@ func TestNothingRunsOnBadSettings(t *testing.T) {
 	}
 }
 
-func TestPreflight(t *testing.T) {
-	for _, origin := range []string{app, local} {
-		for path, methods := range map[string]string{"/healthz": "GET, HEAD", mePath: "GET", refreshPath: "POST", ledgerPath: "GET"} {
-			f, l := testFront(app, local)
-			// A browser sends no token with a preflight.
-			a, onward := ask(f, edge.Request{Method: "OPTIONS", Path: path, Origin: origin})
-			if a.Status != 204 || a.Body != "" || onward != nil {
-				t.Errorf("%s: %+v", path, a)
-			}
-			carries(t, a, "Access-Control-Allow-Origin", origin)
-			carries(t, a, "Access-Control-Allow-Methods", methods)
-			carries(t, a, "Access-Control-Allow-Headers", "Authorization, Content-Type")
-			carries(t, a, "Access-Control-Max-Age", "7200")
-			carries(t, a, "Access-Control-Allow-Credentials", "")
-			carries(t, a, "Vary", "Origin")
-			carries(t, a, "Allow", methods+", OPTIONS")
-			if line := l.one(t); line.Status != 204 || line.Method != "OPTIONS" || line.Path != path {
-				t.Errorf("%s: logged %s", path, line)
-			}
-		}
-	}
-}
-
-// answers are all kinds of answers that a page may get.
-func answers(t *testing.T, origin string, allowed ...string) map[string]answer.Answer {
-	t.Helper()
-	return answersOver(t, false, origin, allowed...)
-}
-
-func answersOver(t *testing.T, https bool, origin string, allowed ...string) map[string]answer.Answer {
-	t.Helper()
-	all := map[string]answer.Answer{}
-	for name, r := range map[string]edge.Request{
-		"health":             {Method: "GET", Path: "/healthz"},
-		"preflight":          {Method: "OPTIONS", Path: mePath},
-		"not found":          {Method: "GET", Path: "/x"},
-		"OPTIONS, not found": {Method: "OPTIONS", Path: "/x"},
-		"method not allowed": {Method: "PUT", Path: mePath},
-		"too large":          {Method: "POST", Path: refreshPath, TooLarge: true},
-		"missing token":      {Method: "GET", Path: mePath},
-		"invalid token":      {Method: "GET", Path: mePath, Authorization: "Bearer abc"},
-	} {
-		r.Origin, r.HTTPS = origin, https
-		f, _ := testFront(allowed...)
-		all[name], _ = ask(f, r)
-		all["failed: "+name] = f.failed(r, edge.Overloaded, "overloaded")
-		f, _ = misconfigured(allowed...)
-		all["misconfigured: "+name], _ = ask(f, r)
-	}
-	f, _ := testFront(allowed...)
-	all["of the object"] = f.finish(answer.JSON(200, "application/json", "body"), edge.Request{Origin: origin, HTTPS: https})
-	return all
-}
-
-func TestEveryAnswerHasItsHeaders(t *testing.T) {
-	for _, allowed := range [][]string{nil, {app}} {
-		for _, https := range []bool{false, true} {
-			want := ""
-			if https {
-				want = "max-age=31536000"
-			}
-			for name, a := range answersOver(t, https, app, allowed...) {
-				t.Run(name, func(t *testing.T) {
-					carries(t, a, "X-Content-Type-Options", "nosniff")
-					carries(t, a, "Strict-Transport-Security", want)
-				})
-			}
-		}
-	}
-}
-
-func TestPagesOfAListedOriginMayReadEveryAnswer(t *testing.T) {
-	for _, origin := range []string{app, local} {
-		for name, a := range answers(t, origin, app, local) {
-			t.Run(name, func(t *testing.T) {
-				carries(t, a, "Access-Control-Allow-Origin", origin)
-				carries(t, a, "Vary", "Origin")
-				if exposed := strings.Join(values(a, "Access-Control-Expose-Headers"), ", "); !strings.Contains(exposed, "Retry-After") {
-					t.Errorf("exposed are %q", exposed)
-				}
-			})
-		}
-	}
-}
-
-// closed demands that no page may read an answer.
-func closed(t *testing.T, a answer.Answer) {
-	t.Helper()
-	for _, h := range a.Header {
-		if strings.HasPrefix(strings.ToLower(h[0]), "access-control-") {
-			t.Errorf("%s: %s", h[0], h[1])
-		}
-	}
-}
-
-func TestPagesOfOtherOriginsMayReadNothing(t *testing.T) {
-	for _, origin := range []string{
-		"", "*", "null", "https://evil.test", app + ".evil.test", "https://evil.test/?" + app, app + "/", app + ":443", app + ":8443", "http://app.example.org",
-		"HTTPS://APP.EXAMPLE.ORG", " " + app, app + "," + local, "https://example.org", "https://a.app.example.org",
-	} {
-		for name, a := range answers(t, origin, app, local) {
-			t.Run(origin+"/"+name, func(t *testing.T) {
-				closed(t, a)
-				carries(t, a, "Vary", "Origin") // a cache must not give this answer to a listed one
-			})
-		}
-	}
-}
-
-func TestWithoutAListNoPageMayReadAnything(t *testing.T) {
-	for _, origin := range []string{"", "*", "null", app} {
-		for name, a := range answers(t, origin) {
-			t.Run(origin+"/"+name, func(t *testing.T) {
-				closed(t, a)
-				carries(t, a, "Vary", "")
-			})
-		}
-	}
-}
-
 func TestTheLogTellsNoUnknownPath(t *testing.T) {
 	token := strings.TrimPrefix(ada(t), "Bearer ")
 	for _, path := range []string{"/" + token, mePath + "/" + token, "/healthz/" + token, "/api/users/me;" + token} {
@@ -442,7 +168,7 @@ func TestTheLogTellsNoUnknownPath(t *testing.T) {
 			if strings.Contains(a.Body, token) {
 				t.Errorf("the client is told %s", a.Body)
 			}
-			f.failed(r, edge.Unreached, "the program ended")
+			failed(f, r, edge.Unreached, "the program ended")
 			if line := l.one(t); line.Path != "" || strings.Contains(line.String(), token) {
 				t.Errorf("failed logged %s", line)
 			}
@@ -514,7 +240,7 @@ func TestWhereAnObjectGaveNoAnswerTheWorkerDoes(t *testing.T) {
 			} {
 				f, l := adminFront(app)
 				r.request.Origin = app
-				a := f.failed(r.request, c.failure, cause)
+				a := failed(f, r.request, c.failure, cause)
 				isProblem(t, a, c.status, c.code)
 				if strings.Contains(a.Body, "reset") || strings.Contains(a.Body, `"detail":""`) {
 					t.Errorf("the client is told %s", a.Body)
@@ -559,7 +285,7 @@ func TestARequestComesAgainForTheKeysOfItsIssuer(t *testing.T) {
 			f.verifier = auth.NewVerifier(auth.Rules{KeySetURL: "https://issuer.example/keys", MaxLifetime: auth.MaxLifetime}, func() time.Time { return now })
 			for _, url := range []string{"https://issuer.example/keys", ""} { // the next one waits
 				var again called
-				f.route(&again, r, func(object string) { t.Errorf("it is handed to %s", object) })
+				f.Route(&again, r, func(object string) { t.Errorf("it is handed to %s", object) })
 				if again.keys == nil || *again.keys != url {
 					t.Fatalf("it is answered %+v", again)
 				}
@@ -567,7 +293,7 @@ func TestARequestComesAgainForTheKeysOfItsIssuer(t *testing.T) {
 			if len(l.lines) != 0 {
 				t.Fatalf("logged %v", l.lines)
 			}
-			f.keysRead(set, "", c.failure)
+			f.KeysRead(set, "", c.failure)
 			if line := l.one(t); line.Evt != oplog.Issuer || line.Op != "keys" || line.Outcome != c.outcome || (line.Err != "") != (c.failure != nil) {
 				t.Errorf("logged %s", line)
 			}

@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"crypto/rand"
@@ -16,8 +16,8 @@ import (
 	"latchkey/internal/users"
 )
 
-// platform is what the runtime gives to one construction of an object.
-type platform interface {
+// Platform is what the runtime gives to one construction of an object.
+type Platform interface {
 	Name() string  // the user's id, or adminName
 	Number() int32 // that no other construction has
 	Storage() durable.Storage
@@ -26,22 +26,22 @@ type platform interface {
 	// Call has the object of that name answer an internal call, and returns the body
 	// of its answer.
 	Call(name, call string) (string, error)
-	// Rest tells that nothing is going on in the object until it is called again.
-	Rest()
+	// Idle tells that nothing is going on in the object until it is called again.
+	Idle()
 	// Close cuts off an object that the runtime has collected.
 	Close()
 }
 
-// objects are the Durable Objects that are in memory: the active ones, which have
+// Objects are the Durable Objects that are in memory: the active ones, which have
 // something going on, and some that are idle, whose state need not be read again.
-type objects struct {
-	*front
-	kept map[int32]*object
+type Objects struct {
+	front *Front
+	kept  map[int32]*object // by number
 }
 
 type object struct {
-	*durable.Object
-	platform platform
+	user     *durable.Object
+	platform Platform
 	idle     bool
 }
 
@@ -49,28 +49,35 @@ type object struct {
 // about 1 MiB then.
 const maxKept = 512
 
+// NewObjects returns objects that have nothing in memory. They take requests as the
+// front does.
+func NewObjects(f *Front) *Objects { return &Objects{front: f, kept: map[int32]*object{}} }
+
+// Kept is how many objects are in memory.
+func (o *Objects) Kept() int { return len(o.kept) }
+
 // open returns the object of a user, which is active from now on.
-func (o *objects) open(p platform) *durable.Object {
+func (o *Objects) open(p Platform) *durable.Object {
 	kept := o.kept[p.Number()]
 	if kept == nil {
 		o.makeRoom()
 		kept = &object{platform: p}
-		kept.Object = durable.New(p.Name(), durable.Runtime{
-			Settings: o.settings, Storage: p.Storage(), DB: p.DB(), Transport: p.OpenRouter(), Now: o.now, NewOp: newOp, Log: o.log,
+		kept.user = durable.New(p.Name(), durable.Runtime{
+			Settings: o.front.settings, Storage: p.Storage(), DB: p.DB(), Transport: p.OpenRouter(), Now: o.front.now, NewOp: newOp, Log: o.front.log,
 			Idle: func() {
 				kept.idle = true
-				p.Rest()
+				p.Idle()
 			},
 		})
 		o.kept[p.Number()] = kept
 	}
 	kept.idle = false
-	return kept.Object
+	return kept.user
 }
 
 // makeRoom lets go of idle objects where there are too many. An active one is not let
 // go: what it works on would be worked on twice.
-func (o *objects) makeRoom() {
+func (o *Objects) makeRoom() {
 	for number, each := range o.kept {
 		if len(o.kept) < maxKept {
 			return
@@ -81,27 +88,27 @@ func (o *objects) makeRoom() {
 	}
 }
 
-// closed lets go of an object that the runtime has collected, perhaps in the middle of
+// Closed lets go of an object that the runtime has collected, perhaps in the middle of
 // something.
-func (o *objects) closed(number int32) {
+func (o *Objects) Closed(number int32) {
 	if each := o.kept[number]; each != nil {
 		delete(o.kept, number)
 		each.platform.Close()
 	}
 }
 
-// serve answers a request that the Worker has forwarded. It is looked at anew:
+// Serve answers a request that the Worker has forwarded. It is looked at anew:
 // an object takes nobody's word for whose request it is.
-func (o *objects) serve(c edge.Call, p platform, r edge.Request) {
+func (o *Objects) Serve(c edge.Call, p Platform, r edge.Request) {
 	_, to, err := o.front.serve(r)
 	if wanted, ok := errors.AsType[*auth.KeysWanted](err); ok {
 		c.WantKeys(wanted.URL) // the Worker may run elsewhere, and its keys are there
 		return
 	}
-	reply := func(a answer.Answer) { c.Respond(o.finish(a, r)) }
+	reply := func(a answer.Answer) { c.Respond(o.front.finish(a, r)) }
 	switch {
 	case err != nil: // since the Worker looked a token has expired, or the settings were changed
-		c.Respond(o.refuse(r, err, oplog.Line{}))
+		c.Respond(o.front.refuse(r, err, oplog.Line{}))
 	case to == nil || to.object != p.Name():
 		c.Done(errors.New("the request is not for this object"))
 	case to.object == adminName:
@@ -111,9 +118,9 @@ func (o *objects) serve(c edge.Call, p platform, r edge.Request) {
 	}
 }
 
-// alarm is answered once the work is done.
-func (o *objects) alarm(c edge.Call, p platform) {
-	if o.bad != nil {
+// Alarm does what an object was to be woken for; it is answered once the work is done.
+func (o *Objects) Alarm(c edge.Call, p Platform) {
+	if o.front.bad != nil {
 		c.Done(errors.New("the settings are bad"))
 		return
 	}
@@ -134,6 +141,10 @@ const (
 	callKnows     callKind = "knows"     // of a user's object: whether it knows the key of a hash
 )
 
+// Daily is the internal call that the cron trigger makes, and the object that answers
+// it.
+func Daily() (object, call string) { return adminName, internalCall{Kind: callReconcile}.String() }
+
 func (c internalCall) String() string {
 	encoded, err := json.Marshal(c)
 	if err != nil {
@@ -142,9 +153,9 @@ func (c internalCall) String() string {
 	return string(encoded)
 }
 
-// answerCall answers an internal call.
-func (o *objects) answerCall(c edge.Call, p platform, encoded string) {
-	if o.bad != nil {
+// AnswerCall answers an internal call.
+func (o *Objects) AnswerCall(c edge.Call, p Platform, encoded string) {
+	if o.front.bad != nil {
 		c.Done(errors.New("the settings are bad"))
 		return
 	}
@@ -165,7 +176,7 @@ func (o *objects) answerCall(c edge.Call, p platform, encoded string) {
 }
 
 // knows asks a user's object whether it knows a key.
-func knows(p platform, user, hash string) (bool, error) {
+func knows(p Platform, user, hash string) (bool, error) {
 	body, err := p.Call(user, internalCall{Kind: callKnows, Hash: hash}.String())
 	if err != nil {
 		return false, err

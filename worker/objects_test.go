@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"encoding/base64"
@@ -26,7 +26,7 @@ const provisioningKey = "not-a-real-provisioning-key"
 
 // isolate is the objects of an isolate, with an OpenRouter of their own.
 type isolate struct {
-	*objects
+	*Objects
 	openRouter *openroutertest.Server
 	log        *logged
 }
@@ -45,7 +45,7 @@ func newIsolate(t *testing.T) *isolate {
 	l := &logged{}
 	server := openroutertest.New(openroutertest.Options{ProvisioningKey: provisioningKey, Now: clock})
 	t.Cleanup(server.Close)
-	return &isolate{&objects{front: newFront(set, nil, clock, l.add), kept: map[int32]*object{}}, server, l}
+	return &isolate{NewObjects(NewFront(set, nil, clock, l.add)), server, l}
 }
 
 // fake is a platform in memory.
@@ -55,7 +55,7 @@ type fake struct {
 	http.RoundTripper
 	down     error               // why D1 cannot be reached
 	mistaken bool                // D1 panics
-	rest     chan struct{}       // has an element for each Rest
+	idle     chan struct{}       // has an element for each Idle
 	call     func(string) string // the body of the answer to an internal call
 
 	mu     sync.Mutex
@@ -65,7 +65,7 @@ type fake struct {
 }
 
 func (i *isolate) platform(name string, number int32) *fake {
-	return &fake{name: name, number: number, RoundTripper: i.openRouter, rest: make(chan struct{}, 100)}
+	return &fake{name: name, number: number, RoundTripper: i.openRouter, idle: make(chan struct{}, 100)}
 }
 
 func (p *fake) Name() string                  { return p.name }
@@ -73,7 +73,7 @@ func (p *fake) Number() int32                 { return p.number }
 func (p *fake) Storage() durable.Storage      { return p }
 func (p *fake) DB() users.DB                  { return p }
 func (p *fake) OpenRouter() http.RoundTripper { return p.RoundTripper }
-func (p *fake) Rest()                         { p.rest <- struct{}{} }
+func (p *fake) Idle()                         { p.idle <- struct{}{} }
 func (p *fake) Close()                        { p.closed = true }
 
 func (p *fake) Call(name, call string) (string, error) {
@@ -143,9 +143,9 @@ func wait(call func(*called)) *called {
 
 // ask has an object answer a request, and waits until it is idle.
 func (i *isolate) ask(p *fake, r edge.Request) *called {
-	c := wait(func(c *called) { i.serve(c, p, r) })
+	c := wait(func(c *called) { i.Serve(c, p, r) })
 	if p.name != adminName && c.err == nil && c.answer.Status == 200 {
-		<-p.rest
+		<-p.idle
 	}
 	return c
 }
@@ -169,9 +169,9 @@ func TestAnObjectAnswersAndLogsOnce(t *testing.T) {
 		status                            int
 		in, line                          string
 	}{
-		{"GET", ledgerPath, ada(t), "", 200, `{"entries":[],"next_cursor":null}`, ""},
+		{"GET", ledgerPath, ada(t), "", 200, `{"entries":[],"next_cursor":null}`, "key own_ledger done 200"},
 		{"GET", mePath, ada(t), "", 200, `"outcome":"provisioned"`, "key me provisioned 200"},
-		{"GET", ledgerPath, ada(t), "", 200, `"kind":"provision"`, ""},
+		{"GET", ledgerPath, ada(t), "", 200, `"kind":"provision"`, "key own_ledger done 200"},
 		{"GET", mePath, "", "", 401, problem.MissingToken, "request  missing_token 401"}, // it had expired meanwhile, say
 		{"GET", adminUsers + "/u_42/ledger", "Bearer " + adminToken, "", 200, `"kind":"provision"`, "admin ledger done 200"},
 	} {
@@ -181,7 +181,7 @@ func TestAnObjectAnswersAndLogsOnce(t *testing.T) {
 		}
 		carries(t, a, "X-Content-Type-Options", "nosniff")
 		foreground := slices.DeleteFunc(i.lines(), func(line string) bool { return strings.HasPrefix(line, "background ") })
-		if len(foreground) != 1 || c.line != "" && foreground[0] != c.line {
+		if !slices.Equal(foreground, []string{c.line}) {
 			t.Errorf("%s %s: logged %q, want %q", c.method, c.path, foreground, c.line)
 		}
 	}
@@ -201,7 +201,7 @@ func TestAnObjectAnswersNothingThatIsAnothers(t *testing.T) {
 			if name == adminName && r.Path == adminUsers {
 				continue
 			}
-			if c := wait(func(c *called) { i.serve(c, i.platform(name, 1), r) }); c.err == nil || c.answer.Status != 0 {
+			if c := wait(func(c *called) { i.Serve(c, i.platform(name, 1), r) }); c.err == nil || c.answer.Status != 0 {
 				t.Errorf("%+v to %q: %+v", r, name, c.answer)
 			}
 		}
@@ -231,7 +231,7 @@ func TestInternalCalls(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			i := newIsolate(t)
-			got := wait(func(answered *called) { i.answerCall(answered, i.platform(c.object, 1), c.call) })
+			got := wait(func(answered *called) { i.AnswerCall(answered, i.platform(c.object, 1), c.call) })
 			switch {
 			case c.fails && (got.err == nil || !strings.Contains(got.err.Error(), c.want)):
 				t.Errorf("got %d %s, %v", got.answer.Status, got.answer.Body, got.err)
@@ -244,17 +244,17 @@ func TestInternalCalls(t *testing.T) {
 
 func TestNothingRunsOnBadSettingsInAnObject(t *testing.T) {
 	i := newIsolate(t)
-	i.front, _ = misconfigured()
+	i.Objects.front, _ = misconfigured()
 	p := i.platform("u_42", 1)
 	for name, call := range map[string]func(*called){
-		"an internal call": func(c *called) { i.answerCall(c, p, internalCall{Kind: callKnows}.String()) },
-		"an alarm":         func(c *called) { i.alarm(c, p) },
+		"an internal call": func(c *called) { i.AnswerCall(c, p, internalCall{Kind: callKnows}.String()) },
+		"an alarm":         func(c *called) { i.Alarm(c, p) },
 	} {
 		if c := wait(call); c.err == nil || c.answer.Status != 0 {
 			t.Errorf("%s: %+v", name, c)
 		}
 	}
-	isProblem(t, wait(func(c *called) { i.serve(c, p, edge.Request{Method: "GET", Path: mePath, Authorization: ada(t)}) }).answer, 500, problem.Internal)
+	isProblem(t, wait(func(c *called) { i.Serve(c, p, edge.Request{Method: "GET", Path: mePath, Authorization: ada(t)}) }).answer, 500, problem.Internal)
 	if len(i.kept) != 0 {
 		t.Errorf("%d objects are kept", len(i.kept))
 	}
@@ -340,8 +340,8 @@ func TestIdleObjectsMakeRoomForOthersAndActiveOnesStay(t *testing.T) {
 	busy := i.open(active)
 	for n := range int32(maxKept + 50) {
 		p := i.platform(fmt.Sprint("u_", n), n+1)
-		wait(func(c *called) { i.answerCall(c, p, internalCall{Kind: callKnows}.String()) })
-		<-p.rest
+		wait(func(c *called) { i.AnswerCall(c, p, internalCall{Kind: callKnows}.String()) })
+		<-p.idle
 		if len(i.kept) > maxKept {
 			t.Fatalf("%d objects are kept", len(i.kept))
 		}
@@ -367,11 +367,11 @@ func TestAnObjectThatWasCollectedIsLetGo(t *testing.T) {
 	if i.open(p) != first {
 		t.Error("one construction has two objects")
 	}
-	i.closed(8)
+	i.Closed(8)
 	if p.closed || len(i.kept) != 1 {
 		t.Error("the wrong one was let go")
 	}
-	i.closed(7)
+	i.Closed(7)
 	if !p.closed || len(i.kept) != 0 {
 		t.Errorf("it was not: %v, %d are kept", p.closed, len(i.kept))
 	}

@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"fmt"
@@ -38,8 +38,8 @@ type adminRequest struct {
 func toAdmin(r adminRequest) *target { return &target{object: adminName, admin: r} }
 
 // administer does what is asked of the admin service, and logs it.
-func (o *objects) administer(p platform, r adminRequest, reply func(answer.Answer)) {
-	began := o.now()
+func (o *Objects) administer(p Platform, r adminRequest, reply func(answer.Answer)) {
+	began := o.front.now()
 	line := oplog.Line{Evt: oplog.Admin, Op: oplog.Op(r.Action), Outcome: oplog.Done}
 	body, err := o.perform(p, r, &line)
 	a := answer.Answer{}
@@ -49,29 +49,29 @@ func (o *objects) administer(p platform, r adminRequest, reply func(answer.Answe
 	} else {
 		a = answer.JSON(200, "application/json", body)
 	}
-	line.Status, line.Millis = a.Status, o.now().Sub(began).Milliseconds()
-	o.log(line)
+	line.Status, line.Millis = a.Status, o.front.now().Sub(began).Milliseconds()
+	o.front.log(line)
 	reply(a)
 }
 
 // perform returns the body of the answer. A mistake in the program is an error like any
 // other: nothing but this goroutine ends.
-func (o *objects) perform(p platform, r adminRequest, line *oplog.Line) (body any, err error) {
+func (o *Objects) perform(p Platform, r adminRequest, line *oplog.Line) (body any, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			o.log(oplog.Line{Evt: oplog.Panic, Op: line.Op, Err: fmt.Sprintf("%v\n%s", cause, debug.Stack())})
+			o.front.log(oplog.Line{Evt: oplog.Panic, Op: line.Op, Err: fmt.Sprintf("%v\n%s", cause, debug.Stack())})
 			err = fmt.Errorf("the admin service: panic: %v", cause)
 		}
 	}()
 	service := admin.Service{
 		Keys: openrouter.Client{
-			BaseURL: o.settings.OpenRouterURL, ProvisioningKey: o.settings.ProvisioningKey, Workspace: o.settings.Workspace, Now: o.now,
+			BaseURL: o.front.settings.OpenRouterURL, ProvisioningKey: o.front.settings.ProvisioningKey, Workspace: o.front.settings.Workspace, Now: o.front.now,
 			Transport: p.OpenRouter(),
 		},
 		Table:  users.Table{DB: p.DB()},
-		Prefix: o.settings.KeyNamePrefix,
+		Prefix: o.front.settings.KeyNamePrefix,
 		Knows:  func(user, hash string) (bool, error) { return knows(p, user, hash) },
-		Now:    o.now,
+		Now:    o.front.now,
 	}
 	switch r.Action {
 	case adminList:

@@ -73,9 +73,9 @@ func Forward(namespace, name string) { forward(join(namespace, name)) }
 // with that.
 func Ask(namespace, name, call string) { ask(int32(now), join(namespace, call, name)) }
 
-// turns bounds how often all that can run is let run. More means that a
+// maxYields bounds how often all that can run is let run. More means that a
 // goroutine waits for something that edge does not know of.
-const turns = 10_000
+const maxYields = 10_000
 
 // enter runs a handler and then every goroutine, until each of them waits for a
 // promise. One that panics returns 1, and everybody else goes on.
@@ -89,7 +89,7 @@ func enter(name string, handler func()) (mistake int32) {
 		}
 	}()
 	handler()
-	for range turns {
+	for range maxYields {
 		if runtime.NumGoroutine()-len(waiters) <= others {
 			return 0
 		}

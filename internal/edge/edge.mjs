@@ -279,7 +279,7 @@ class Program {
       latest: (object, before, limit) =>
         this.#tell(() => list(this.#storages.get(object), { ...(before && { end: entryKey(before) }), reverse: true, limit })),
 
-      rest: (object) => this.#storages.delete(object),
+      idle: (object) => this.#storages.delete(object),
 
       log: (at, length) => console.log(text(at, length)),
 

@@ -39,8 +39,8 @@ func entries(object int32, after float64, limit int32) (length int32)
 //go:wasmimport edge latest
 func latest(object int32, before float64, limit int32) (length int32)
 
-//go:wasmimport edge rest
-func rest(object int32)
+//go:wasmimport edge idle
+func idle(object int32)
 
 //go:wasmimport edge log
 func log(line string)

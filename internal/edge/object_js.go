@@ -2,9 +2,7 @@
 
 package edge
 
-import (
-	"errors"
-)
+import "errors"
 
 // Object is what one construction of a Durable Object has: its storage, and
 // promises that are waited for in its name.
@@ -20,8 +18,8 @@ func (o *Object) Name() string { return o.name }
 // Number is one that no other construction of an object has.
 func (o *Object) Number() int32 { return o.number }
 
-// Rest tells that nothing is going on in the object until it is called again.
-func (o *Object) Rest() { rest(o.number) }
+// Idle tells that nothing is going on in the object until it is called again.
+func (o *Object) Idle() { idle(o.number) }
 
 // Close cuts off an object that was collected.
 func (o *Object) Close() { o.closed = true }

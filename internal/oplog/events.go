@@ -18,7 +18,7 @@ const (
 )
 
 // Op is what was done. Of a request to a user's object it is a durable.Action; of a
-// panic, what had called the program.
+// panic, what had called the program, or nothing.
 type Op string
 
 // The ops of everything else.
@@ -28,6 +28,7 @@ const (
 	OpDisable   Op = "disable"   // background: a key is disabled, to be settled
 	OpSettle    Op = "settle"    // background: a disabled key is read a last time, and charged
 	OpOrphan    Op = "orphan"    // background: the key of a lost answer is looked for, and deleted
+	OpUnknown   Op = "unknown"   // background: work that a later version left is kept, and left alone
 	OpAlarm     Op = "alarm"     // background: an alarm that could not be taken up
 	OpKeys      Op = "keys"      // issuer
 	OpList      Op = "list"      // admin service: a page of users

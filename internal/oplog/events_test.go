@@ -15,10 +15,10 @@ import (
 	"testing"
 )
 
-// constants returns the values of all constants of a type in events.go.
-func constants(t *testing.T, of string) []string {
+// constants returns the values of all constants of a type in a file.
+func constants(t *testing.T, path, of string) []string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "events.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,11 @@ func constants(t *testing.T, of string) []string {
 	return values
 }
 
-const byJavaScript = "../edge/log.mjs"
+// Where the names stand, and who writes lines in JavaScript.
+const (
+	here         = "events.go"
+	byJavaScript = "../edge/log.mjs"
+)
 
 // What JavaScript writes has the names that Go has for it.
 func TestLinesOfJavaScriptHaveNamesOfGo(t *testing.T) {
@@ -54,7 +58,7 @@ func TestLinesOfJavaScriptHaveNamesOfGo(t *testing.T) {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		names[name] = true
 	}
-	known := map[string][]string{"evt": constants(t, "Event"), "op": constants(t, "Op"), "outcome": constants(t, "Outcome")}
+	known := map[string][]string{"evt": constants(t, here, "Event"), "op": constants(t, here, "Op"), "outcome": constants(t, here, "Outcome")}
 	lines := regexp.MustCompile(`asLine\(\{(.*)\}\)`).FindAllStringSubmatch(string(source), -1)
 	events := map[string]bool{}
 	for _, line := range lines {
@@ -117,10 +121,10 @@ func TestEveryNameIsDocumented(t *testing.T) {
 	}
 	_, log, _ := strings.Cut(string(document), "\n## The log\n")
 	log, _, _ = strings.Cut(log, "\n## ")
-	for _, of := range []string{"Event", "Op", "Outcome"} {
-		for _, value := range constants(t, of) {
+	for _, c := range []struct{ path, of string }{{here, "Event"}, {here, "Op"}, {here, "Outcome"}, {"../../durable/request.go", "Action"}} {
+		for _, value := range constants(t, c.path, c.of) {
 			if !strings.Contains(log, "`"+value+"`") {
-				t.Errorf("%s %s is not in docs/operations.md", of, value)
+				t.Errorf("%s %s is not in docs/operations.md", c.of, value)
 			}
 		}
 	}

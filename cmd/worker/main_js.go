@@ -1,5 +1,7 @@
 //go:build js && wasm
 
+// Command worker is the one wasm program of an isolate: it hangs package worker on the
+// runtime, by package edge.
 package main
 
 import (
@@ -11,6 +13,7 @@ import (
 	"latchkey/internal/oplog"
 	"latchkey/internal/settings"
 	"latchkey/internal/users"
+	"latchkey/worker"
 )
 
 // The bindings of wrangler.toml.
@@ -33,23 +36,24 @@ func main() {
 		}
 	}
 	set, err := settings.Parse(edge.Getenv, edge.Bound)
-	f := newFront(set, err, time.Now, log)
-	o := &objects{front: f, kept: map[int32]*object{}}
-	on := func(e *edge.Object) platform { return onEdge{e, set.OpenRouterTimeout} }
+	front := worker.NewFront(set, err, time.Now, log)
+	objects := worker.NewObjects(front)
+	on := func(e *edge.Object) worker.Platform { return onEdge{e, set.OpenRouterTimeout} }
 	edge.Serve(edge.Handlers{
 		Route: func(c edge.Call, r edge.Request) {
-			f.route(c, r, func(object string) { edge.Forward(usersBinding, object) })
+			front.Route(c, r, func(object string) { edge.Forward(usersBinding, object) })
 		},
-		Failed: func(c edge.Call, r edge.Request, failure edge.Failure, cause string) {
-			c.Respond(f.failed(r, failure, cause))
+		Failed:   front.Failed,
+		KeysRead: front.KeysRead,
+		Scheduled: func() {
+			object, call := worker.Daily()
+			edge.Ask(usersBinding, object, call)
 		},
-		KeysRead:  f.keysRead,
-		Scheduled: func() { edge.Ask(usersBinding, adminName, internalCall{Kind: callReconcile}.String()) },
-		Object:    func(c edge.Call, e *edge.Object, r edge.Request) { o.serve(c, on(e), r) },
-		Ask:       func(c edge.Call, e *edge.Object, call string) { o.answerCall(c, on(e), call) },
-		Alarm:     func(c edge.Call, e *edge.Object) { o.alarm(c, on(e)) },
-		Closed:    o.closed,
-		Kept:      func() int { return len(o.kept) },
+		Object: func(c edge.Call, e *edge.Object, r edge.Request) { objects.Serve(c, on(e), r) },
+		Ask:    func(c edge.Call, e *edge.Object, call string) { objects.AnswerCall(c, on(e), call) },
+		Alarm:  func(c edge.Call, e *edge.Object) { objects.Alarm(c, on(e)) },
+		Closed: objects.Closed,
+		Kept:   objects.Kept,
 		Panicked: func(during, cause string) {
 			log(oplog.Line{Evt: oplog.Panic, Op: oplog.Op(during), Err: cause})
 		},

@@ -2,6 +2,7 @@ package durable
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/go-faster/jx"
@@ -11,10 +12,10 @@ import (
 )
 
 // body opens the key and returns what the client gets, in JSON.
-func (t turn) body(outcome Outcome) (string, error) {
-	st := t.snapshot()
+func (op *operation) body(outcome Outcome) (string, error) {
+	st := op.store.snapshot()
 	r := st.Record
-	key, err := t.open(r)
+	key, err := op.open(r)
 	if err != nil {
 		return "", err
 	}
@@ -39,7 +40,7 @@ func (t turn) body(outcome Outcome) (string, error) {
 	for _, f := range [...]struct {
 		name string
 		at   time.Time
-	}{{"key_expires_at", st.ExpiresAt}, {"renews_at", t.renewsAt(r)}} {
+	}{{"key_expires_at", st.ExpiresAt}, {"renews_at", op.rules().renewsAt(r)}} {
 		if !f.at.IsZero() {
 			e.FieldStart(f.name)
 			account.EncodeTime(&e, f.at.UTC())
@@ -53,26 +54,40 @@ func (t turn) body(outcome Outcome) (string, error) {
 
 // open returns the key of a record. One that was opened last is at hand as long
 // as the object is in memory.
-func (t turn) open(r *account.Record) (seal.Secret, error) {
-	t.mu.Lock()
-	key, sealed := t.key, t.sealed
-	t.mu.Unlock()
-	if sealed == r.Key && sealed != "" {
+func (op *operation) open(r *account.Record) (seal.Secret, error) {
+	if key, ok := op.opened.get(r.Key); ok {
 		return key, nil
 	}
-	key, stale, err := t.Settings.Sealer.Open(t.user, r.Key)
+	key, stale, err := op.settings.Sealer.Open(op.user, r.Key)
 	if err != nil {
 		return seal.Secret{}, fmt.Errorf("durable: the key of %q: %w", r.Hash, err)
 	}
 	if stale {
 		// Dying before this write leaves it to the next request.
-		return key, t.update(func(st *State) *account.Entry {
-			st.Record.Key = t.Settings.Sealer.Seal(t.user, key)
+		return key, op.store.apply(func(st *State) *account.Entry {
+			st.Record.Key = op.settings.Sealer.Seal(op.user, key)
 			return nil
 		})
 	}
-	t.mu.Lock()
-	t.key, t.sealed = key, r.Key
-	t.mu.Unlock()
+	op.opened.set(r.Key, key)
 	return key, nil
+}
+
+// openedKey is the record's key that was opened last: to open it takes a while.
+type openedKey struct {
+	mu     sync.Mutex
+	sealed string
+	key    seal.Secret
+}
+
+func (o *openedKey) get(sealed string) (seal.Secret, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.key, sealed != "" && sealed == o.sealed
+}
+
+func (o *openedKey) set(sealed string, key seal.Secret) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sealed, o.key = sealed, key
 }

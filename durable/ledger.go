@@ -1,0 +1,48 @@
+package durable
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+
+	"latchkey/internal/account"
+	"latchkey/internal/adminapi"
+	"latchkey/internal/answer"
+)
+
+// MaxLedgerPage bounds a page of the ledger.
+const MaxLedgerPage = 200
+
+// ledger answers an operator with a page of the ledger.
+func (op *operation) ledger() (answer.Answer, Outcome, error) {
+	if op.store.snapshot().Record == nil {
+		return answer.Answer{}, "", unknownUser()
+	}
+	return op.ledgerPage(func(account.Entry) bool { return false })
+}
+
+// ownLedger answers the user with a page of the ledger. What was before an erasure
+// belongs to nobody any more.
+func (op *operation) ownLedger() (answer.Answer, Outcome, error) {
+	return op.ledgerPage(func(e account.Entry) bool { return e.Kind == account.Erase })
+}
+
+// ledgerPage answers a page, newest entry first, which ends before the entry that
+// is the end.
+func (op *operation) ledgerPage(isEnd func(account.Entry) bool) (answer.Answer, Outcome, error) {
+	limit := min(max(op.request.Limit, 1), MaxLedgerPage)
+	entries, err := op.store.storage.Latest(op.request.Before, limit+1) // one more tells whether there is more
+	if err != nil {
+		return answer.Answer{}, "", err
+	}
+	if end := slices.IndexFunc(entries, isEnd); end >= 0 {
+		entries = entries[:end]
+	}
+	page := adminapi.LedgerPage{Entries: []account.Entry{}}
+	if len(entries) > limit {
+		entries = entries[:limit]
+		page.NextCursor = new(strconv.FormatInt(entries[limit-1].Seq, 10))
+	}
+	page.Entries = append(page.Entries, entries...)
+	return answer.JSON(http.StatusOK, "application/json", page), done, nil
+}

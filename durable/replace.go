@@ -1,0 +1,99 @@
+package durable
+
+import (
+	"errors"
+	"fmt"
+
+	"latchkey/internal/account"
+	"latchkey/internal/openrouter"
+)
+
+// This file ends keys.
+
+// deleteAndCreate replaces a key that was just found to be used up. Where the
+// DELETE surely had no effect, the key goes on working and is handed out.
+func (f flow) deleteAndCreate() (Outcome, error) {
+	outcome, err := f.replace()
+	var failure *openrouter.Error
+	st := f.store.snapshot()
+	if !f.rules().usable(st) || !errors.As(err, &failure) || failure.Uncertain || st.Pending == nil || st.Pending.Kind != PendingDelete {
+		return outcome, err
+	}
+	f.line.Err = err.Error()
+	// Dying before this write leaves the DELETE to the alarm.
+	return Kept, f.store.apply(func(st *State) *account.Entry {
+		st.Pending = nil // the next reading tries again
+		st.Ending = true
+		return nil
+	})
+}
+
+// replace deletes the present key, if there is one, and creates a new one once
+// it is gone for certain: never two, whatever that costs in waiting.
+func (f flow) replace() (Outcome, error) {
+	if err := f.finishDeletion(); err != nil {
+		return "", err
+	}
+	return f.create(account.Rotate, f.ended)
+}
+
+// finishDeletion sends the DELETE that is pending, if one is. It may have been
+// sent before: 404 confirms as well as 200. Under SETTLE_AFTER the key is only
+// disabled, for now.
+func (f flow) finishDeletion() error {
+	pending := f.store.snapshot().Pending
+	if pending == nil {
+		return nil
+	}
+	if pending.Kind != PendingDelete {
+		return fmt.Errorf("%w: pending %q", errUnknownKind, pending.Kind)
+	}
+	end := f.keys.Delete
+	if f.settings.SettleAfter > 0 && !pending.Final {
+		end = f.keys.Disable
+	}
+	if failed := end(pending.Hash); failed != nil {
+		return errors.Join(failed, f.store.apply(func(st *State) *account.Entry { st.postponePending(f.now()); return nil }))
+	}
+	return nil
+}
+
+// finishPending ends what is pending, and writes down that it did. In a request
+// of the user create does so, together with what comes next.
+func (f flow) finishPending() error {
+	pending := f.store.snapshot().Pending
+	switch {
+	case pending == nil:
+		return nil
+	case pending.Kind == PendingAssign:
+		_, err := f.assign()
+		return err
+	}
+	if err := f.finishDeletion(); err != nil {
+		return err
+	}
+	return f.store.apply(func(st *State) *account.Entry {
+		f.ended(st)
+		st.Pending = nil
+		return nil
+	})
+}
+
+// ended forgets a key whose end was confirmed. Under SETTLE_AFTER it is charged
+// once more first.
+func (f flow) ended(st *State) {
+	if st.Pending != nil && !st.Pending.Final && f.settings.SettleAfter > 0 {
+		st.queueSettle(SettleKey, f.now(), f.now().Add(f.settings.SettleAfter))
+	}
+	st.dropKey()
+}
+
+// vanished forgets a key that a reading called gone. That may have been a mistake
+// of the moment, so it is deleted once more, later.
+func (f flow) vanished(st *State) {
+	st.queueDelete(st.Record.Hash, f.now(), f.firstRetryAt())
+	st.dropKey()
+}
+
+// nothing becomes of the present key: there is none, or it goes on working.
+func nothing(*State) {}
