@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"encoding/json"
@@ -97,7 +97,9 @@ func TestEveryStatusOfTheFrontIsDescribed(t *testing.T) {
 		}
 		answers["misconfigured"], _ = ask(bad, r)
 		for failure := range failures {
-			answers["failed: "+string(failure)] = f.failed(r, failure, "a cause")
+			c := &called{}
+			f.Failed(c, r, failure, "a cause")
+			answers["failed: "+string(failure)] = c.answer
 		}
 		for name, a := range answers {
 			method := each.method
