@@ -15,7 +15,7 @@ import (
 // that was ever handed out is spent on, up to its limit, in any order with
 // reading, refreshing and waiting.
 type adversary struct {
-	*world
+	*simulation
 	rng  *rand.Rand
 	keys []string // handed out so far, the latest last
 }
@@ -65,9 +65,9 @@ func (a *adversary) pass(d time.Duration) {
 }
 
 // cost is the most that the keys of one quota cost.
-func (w *world) cost() (most account.Credits) {
+func (w *simulation) cost() (most account.Credits) {
 	quota, quotas := 0, map[string]int{}
-	for _, e := range w.homes[ada].ledger {
+	for _, e := range w.instances[ada].ledger {
 		switch e.Kind {
 		case account.Provision, account.Renew:
 			quota++
@@ -193,7 +193,7 @@ func TestTheBoundsAreReachedAndNotPassed(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			play := func(seed uint64, strategy func(*adversary, int), times int) (cost account.Credits) {
 				synctest.Test(t, func(t *testing.T) {
-					w := newWorld(seed)
+					w := newSimulation(seed)
 					w.settings.Policy.HardCap = c.hardCap
 					if c.settle {
 						settling(w)
@@ -204,7 +204,7 @@ func TestTheBoundsAreReachedAndNotPassed(t *testing.T) {
 					if c.late {
 						w.server.SetUsageLag(90 * time.Second)
 					}
-					a := &adversary{world: w, rng: rand.New(rand.NewPCG(seed, 2))}
+					a := &adversary{simulation: w, rng: rand.New(rand.NewPCG(seed, 2))}
 					strategy(a, times)
 					cost = w.cost()
 					w.drain()
@@ -243,7 +243,7 @@ func TestAnAdversaryFindsNoHole(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			seed := seed + n
 			rng := rand.New(rand.NewPCG(seed, 3))
-			w := newWorld(seed)
+			w := newSimulation(seed)
 			holding(w)
 			policy := &w.settings.Policy
 			policy.TotalLimit = account.Credits(2+rng.IntN(29)) * account.Credit / 10
@@ -264,16 +264,16 @@ func TestAnAdversaryFindsNoHole(t *testing.T) {
 			}
 			if rng.IntN(2) == 0 {
 				faulty := rng.Float64() * 0.2
-				w.decide = func(c *call) fate {
-					if fates := fatesOf(c.method); rng.Float64() < faulty {
-						if f := fates[rng.IntN(len(fates))]; f != gone && f != status404 {
+				w.decide = func(c *call) fault {
+					if faults := faultsOf(c.method); rng.Float64() < faulty {
+						if f := faults[rng.IntN(len(faults))]; f != gone && f != status404 {
 							return f // those two say that a key costs nothing any more
 						}
 					}
 					return well
 				}
 			}
-			a := &adversary{world: w, rng: rng}
+			a := &adversary{simulation: w, rng: rng}
 			for range 100 { // until there is a first key
 				if a.want(durable.Me).Status == 200 {
 					break

@@ -85,7 +85,7 @@ func (o operator) eraseDamaged() (answer.Answer, Outcome, error) {
 	if row, senseless := errors.AsType[*users.DamagedError](err); senseless {
 		record.Key, record.Seq = row.Key, row.Seq
 	} else if err != nil {
-		return answer.Answer{}, "", unavailable("The database cannot be reached just now.", 0, err)
+		return answer.Answer{}, "", err
 	}
 	// Dying before this write leaves all as it was; after it, to the alarm.
 	err = o.store.replace(func(st *State) *account.Entry {

@@ -24,7 +24,7 @@ func (op *operation) importRow() error {
 	case senseless:
 		return &damaged{err}
 	case err != nil:
-		return unavailable("The database cannot be reached just now.", 0, err)
+		return err
 	case !found:
 		return nil
 	}

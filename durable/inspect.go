@@ -18,14 +18,14 @@ func (op *operation) owns() (answer.Answer, Outcome, error) {
 	return answer.JSON(http.StatusOK, "application/json", map[string]bool{"known": known}), done, nil
 }
 
-// inspect answers what the object holds, and logs it.
+// inspect answers what the object holds, and the line of the log tells it too.
 func (op *operation) inspect() (answer.Answer, Outcome, error) {
 	st := op.store.snapshot()
 	if st.user() == nil {
 		return answer.Answer{}, "", unknownUser()
 	}
 	body := op.view(st)
-	op.log(oplog.Line{Evt: oplog.State, User: op.user, Hash: oplog.ShortHash(st.Record.Hash), State: body})
+	op.line.Evt, op.line.State = oplog.State, body
 	return answer.JSON(http.StatusOK, "application/json", body), done, nil
 }
 

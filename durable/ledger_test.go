@@ -15,7 +15,7 @@ import (
 )
 
 // page asks for a page of a ledger.
-func (w *world) page(user string, want durable.Action, before int64, limit int) (page adminapi.LedgerPage, got *reply) {
+func (w *simulation) page(user string, want durable.Action, before int64, limit int) (page adminapi.LedgerPage, got *reply) {
 	got = w.request(user, durable.Request{Action: want, Before: before, Limit: limit})
 	if got.Status == 200 {
 		if err := json.Unmarshal([]byte(got.body), &page); err != nil {
@@ -33,7 +33,7 @@ func kinds(page adminapi.LedgerPage) (all []string) {
 }
 
 func TestALedgerIsPagedNewestFirst(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		for range 4 {
 			w.spend(ada, 0.1)
 			w.asked(durable.Me)
@@ -72,9 +72,9 @@ func TestALedgerIsPagedNewestFirst(t *testing.T) {
 // A page has no more entries than may be, however many are asked for.
 func TestAPageOfALedgerIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		for seq := range int64(durable.MaxLedgerPage + 10) {
-			w.home(ada).ledger = append(w.home(ada).ledger, account.Entry{Seq: seq + 1, Kind: account.Charge})
+			w.instance(ada).ledger = append(w.instance(ada).ledger, account.Entry{Seq: seq + 1, Kind: account.Charge})
 		}
 		for limit, want := range map[int]int{-1: 1, 0: 1, 7: 7, durable.MaxLedgerPage: durable.MaxLedgerPage, 1 << 30: durable.MaxLedgerPage} {
 			if page, _ := w.page(ada, durable.OwnLedger, 0, limit); len(page.Entries) != want {
@@ -88,16 +88,16 @@ func TestAPageOfALedgerIsBounded(t *testing.T) {
 // alone knows.
 func TestTheOwnLedgerOfAnUnknownUserIsEmpty(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		oldRow(w)
-		w.home(ada).ledger = nil
+		w.instance(ada).ledger = nil
 		calls := w.calls
 		page, got := w.page(ada, durable.OwnLedger, 0, 10)
 		if got.Status != 200 || page.Entries == nil || len(page.Entries) > 0 || page.NextCursor != nil {
 			t.Errorf("%d %s", got.Status, got.body)
 		}
-		if w.calls != calls || w.home(ada).writes > 0 {
-			t.Errorf("it took %d calls and %d writes", w.calls-calls, w.home(ada).writes)
+		if w.calls != calls || w.instance(ada).writes > 0 {
+			t.Errorf("it took %d calls and %d writes", w.calls-calls, w.instance(ada).writes)
 		}
 		_, got = w.page("eve", durable.Ledger, 0, 10)
 		w.finish()
@@ -110,7 +110,7 @@ func TestTheOwnLedgerOfAnUnknownUserIsEmpty(t *testing.T) {
 
 // What was before an erasure is shown to an operator, and to nobody else.
 func TestTheOwnLedgerBeginsAfterAnErasure(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		w.asked(durable.Erase)
 		if page, _ := w.page(ada, durable.OwnLedger, 0, 10); len(page.Entries) != 0 || page.NextCursor != nil {
 			t.Errorf("after the erasure: %q", kinds(page))
@@ -134,7 +134,7 @@ func TestTheOwnLedgerBeginsAfterAnErasure(t *testing.T) {
 }
 
 func TestTheOwnLedgerCountsAsARequest(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		w.settings.RateLimit, w.kept = 2, true
 		w.crash(ada)
 		for range 2 {
@@ -157,7 +157,7 @@ func TestTheOwnLedgerCountsAsARequest(t *testing.T) {
 // While as many requests of the user wait as may, no more of them are begun.
 func TestTheOwnLedgerIsBoundedWhileManyAsk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		for range durable.MaxWaiting {
 			w.ask(ada, durable.Me)
 		}

@@ -11,7 +11,7 @@
 // (operation.go), and those of the user through the flow (flow.go), which asks the
 // rules (rules.go) what to do. Each change of the state (state.go) is written by the
 // store (store.go), which asks the schedule (schedule.go) when the alarm has to ring.
-// Tasks (task.go, run.go) are what is done in the background; D1 is brought up to
+// Tasks (task.go, background.go) are what is done in the background; D1 is brought up to
 // date there, too (d1.go).
 //
 // The package knows nothing of JavaScript. It has no timers, and holds its locks
@@ -19,6 +19,7 @@
 package durable
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -65,17 +66,17 @@ type Runtime struct {
 
 // Object is one active object. A new one starts from what is in storage.
 type Object struct {
-	runtime Runtime
-	user    string
-	store   store
-	queue   queue[Request, answer.Answer]
-	opened  openedKey
+	runtime    Runtime
+	user       string
+	store      store
+	queue      queue[Request, answer.Answer]
+	background background
+	activity   activity
+	opened     openedKey
 
 	mu           sync.Mutex    // guards what follows; never held across a call
-	active       int           // requests, alarms and the run of tasks that are going on
 	ownReads     int           // requests of the user beside the queue
 	bucket       bucket        // of the user's requests
-	runsTasks    bool          // background work is going on
 	alarmWaiters []func(error) // to be told, by alarms that rang, once all is done for now
 }
 
@@ -85,6 +86,8 @@ func New(user string, r Runtime) *Object {
 	o.store = store{storage: r.Storage, settings: &o.runtime.Settings, now: r.Now, jitter: jitterOf(user)}
 	o.queue.joins = func(waiting, next Request) bool { return waiting.Action == next.Action && next.Action.Shared() }
 	o.queue.work = o.work
+	o.activity.onIdle = o.onIdle
+	o.background = background{user: user, runtime: &o.runtime, store: &o.store, activity: &o.activity, current: o.queue.current}
 	return o
 }
 
@@ -130,7 +133,7 @@ func (o *Object) admit(action Action) *problem.Problem {
 	if action == OwnLedger {
 		o.ownReads++
 	}
-	o.active++
+	o.activity.begin()
 	return nil
 }
 
@@ -144,8 +147,8 @@ func (o *Object) read(r Request, reply func(answer.Answer)) {
 		o.ownReads--
 		o.mu.Unlock()
 	}
-	o.runTasks()
-	o.end(1)
+	o.background.run()
+	o.activity.end(1)
 }
 
 // work does what a request in the queue asks for.
@@ -156,35 +159,59 @@ func (o *Object) work(r Request) (answer.Answer, func(joined, waiting int)) {
 			line.Shared = joined
 		}
 		o.runtime.Log(line)
-		o.runTasks()
-		o.end(joined)
+		o.background.run()
+		o.activity.end(joined)
 	}
 }
 
-// end counts out what has ended. Once nothing is going on any more, the alarm is set
-// again where it has rung, and the runtime is told that the object needs no memory
-// until the next request: all it knows is in storage.
-func (o *Object) end(n int) {
+// onIdle is called once nothing is going on any more. The alarm is set again where it
+// has rung, and the runtime is told that the object needs no memory until the next
+// request: all it knows is in storage.
+func (o *Object) onIdle() {
 	o.mu.Lock()
-	o.active -= n
-	idle, waiters := o.active == 0, o.alarmWaiters
-	if idle {
-		o.alarmWaiters = nil
-	}
+	waiters := o.alarmWaiters
+	o.alarmWaiters = nil
 	o.mu.Unlock()
-	if idle {
-		o.onIdle(waiters)
-	}
-}
-
-func (o *Object) onIdle(alarmWaiters []func(error)) {
-	if len(alarmWaiters) > 0 {
+	if len(waiters) > 0 {
 		err := o.store.apply(func(*State) *account.Entry { return nil })
-		for _, done := range alarmWaiters {
+		for _, done := range waiters {
 			done(err)
 		}
 	}
 	o.runtime.Idle()
+}
+
+// Alarm takes up what was not finished. done is called once nothing more can be
+// done for now; the alarm is set again by then if anything is left. After an
+// error it is not, and the runtime has to ring again.
+func (o *Object) Alarm(done func(error)) {
+	first, err := o.store.load()
+	if _, unreadable := errors.AsType[*damaged](err); unreadable {
+		// To ring again would change nothing. The next request is told, and logged.
+		o.runtime.Log(oplog.Line{Evt: oplog.Background, User: o.user, Op: oplog.OpAlarm, Outcome: oplog.Damaged, Err: err.Error()})
+		done(nil)
+		return
+	}
+	if err != nil {
+		done(err)
+		return
+	}
+	st := o.store.alarmRang()
+	if first {
+		logUnknown(st, o.user, o.runtime.Log)
+	}
+	due := st.Pending != nil && st.Pending.Kind != PendingUnknown && !st.Pending.Due.After(o.runtime.Now())
+	repairs := due && o.queue.length() == 0
+	o.mu.Lock()
+	o.alarmWaiters = append(o.alarmWaiters, done)
+	o.mu.Unlock()
+	o.activity.begin()
+	if repairs {
+		o.activity.begin()
+		o.queue.add(Request{Action: repair}, func(answer.Answer) {})
+	}
+	o.background.run()
+	o.activity.end(1)
 }
 
 // operate does what a request asks for. A mistake in the program ends the request,
@@ -192,14 +219,14 @@ func (o *Object) onIdle(alarmWaiters []func(error)) {
 func (o *Object) operate(r Request) (result answer.Answer, line oplog.Line) {
 	began := o.runtime.Now()
 	line = oplog.Line{Evt: r.Action.event(), User: o.user, Op: oplog.Op(r.Action)}
-	calls := o.recorder()
+	calls := newRecorder(&o.runtime)
 	op := &operation{
 		request: r, user: o.user, settings: &o.runtime.Settings, store: &o.store, opened: &o.opened,
-		keys: o.client(calls), table: users.Table{DB: calls}, now: o.runtime.Now, newOp: o.runtime.NewOp, log: o.runtime.Log, line: &line,
+		keys: client(&o.runtime, calls), table: users.Table{DB: calls}, now: o.runtime.Now, newOp: o.runtime.NewOp, log: o.runtime.Log, line: &line,
 	}
 	defer func() {
 		if cause := recover(); cause != nil {
-			result = refuse(o.panicked(cause), &line)
+			result = refuse(panicked(&o.runtime, o.user, cause), &line)
 		}
 		line.Millis, line.Calls = o.runtime.Now().Sub(began).Milliseconds(), calls.calls
 		describe(o.store.snapshot(), &line)
@@ -213,8 +240,8 @@ func (o *Object) operate(r Request) (result answer.Answer, line oplog.Line) {
 }
 
 // panicked logs a mistake in the program and where it is.
-func (o *Object) panicked(cause any) error {
-	o.runtime.Log(oplog.Line{Evt: oplog.Panic, User: o.user, Err: fmt.Sprintf("%v\n%s", cause, debug.Stack())})
+func panicked(r *Runtime, user string, cause any) error {
+	r.Log(oplog.Line{Evt: oplog.Panic, User: user, Err: fmt.Sprintf("%v\n%s", cause, debug.Stack())})
 	return fmt.Errorf("durable: panic: %v", cause)
 }
 
@@ -236,9 +263,9 @@ func describe(st *State, line *oplog.Line) {
 }
 
 // client returns a client of OpenRouter whose calls are recorded.
-func (o *Object) client(calls *recorder) openrouter.Client {
-	s := &o.runtime.Settings
+func client(r *Runtime, calls *recorder) openrouter.Client {
+	s := &r.Settings
 	return openrouter.Client{
-		BaseURL: s.OpenRouterURL, ProvisioningKey: s.ProvisioningKey, Workspace: s.Workspace, Transport: calls, Now: o.runtime.Now,
+		BaseURL: s.OpenRouterURL, ProvisioningKey: s.ProvisioningKey, Workspace: s.Workspace, Transport: calls, Now: r.Now,
 	}
 }

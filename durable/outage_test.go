@@ -12,7 +12,6 @@ import (
 	"latchkey/internal/account"
 	"latchkey/internal/adminapi"
 	"latchkey/internal/seal"
-	"latchkey/internal/users"
 )
 
 // TestADeletionThatIsRefusedIsTriedOnAndCalledStuckAfterADay: background work
@@ -20,14 +19,14 @@ import (
 // ends as soon as it can.
 func TestADeletionThatIsRefusedIsTriedOnAndCalledStuckAfterADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		smallQuota(w)
 		w.asked(durable.Me)
 		w.spend(ada, 0.95)
 		w.asked(durable.Me)
 		until := w.now.Add(30 * time.Hour)
 		w.lines = nil
-		w.decide = func(c *call) fate {
+		w.decide = func(c *call) fault {
 			if c.method == "DELETE" && w.now.Before(until) {
 				return refused403
 			}
@@ -68,12 +67,12 @@ func TestADeletionThatIsRefusedIsTriedOnAndCalledStuckAfterADay(t *testing.T) {
 func TestD1IsRightWithinAMinuteOfItsRecovery(t *testing.T) {
 	for _, outage := range []time.Duration{time.Second, time.Minute, 6 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(1)
+			w := newSimulation(1)
 			w.asked(durable.Me)
 			w.spend(ada, 0.2)
 			until := w.now.Add(outage)
 			var right time.Time
-			w.decide = func(c *call) fate {
+			w.decide = func(c *call) fault {
 				if c.method != "D1" {
 					return well
 				}
@@ -95,109 +94,17 @@ func TestD1IsRightWithinAMinuteOfItsRecovery(t *testing.T) {
 	}
 }
 
-// TestABurstIsWrittenToD1Seldom: a single change is written at once; where they
-// follow on one another, the row lags by no more than five seconds. Each change
-// is one write to storage, and D1 adds no more than the alarm that it is written by.
-func TestABurstIsWrittenToD1Seldom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
-		w.settings.Policy.KeyLimit, w.kept = 5*account.Credit, true
-		w.asked(durable.Me)
-		w.decide = func(*call) fate { return well }
-		w.lines = nil
-		h := w.home(ada)
-		h.writes, h.alarms = 0, 0
-		const changes, apart = 100, 250 * time.Millisecond
-		for range changes {
-			w.now = w.now.Add(apart)
-			if !h.alarm.IsZero() && !h.alarm.After(w.now) {
-				w.ring(h)
-			}
-			w.spend(ada, 0.01)
-			w.ask(ada, durable.Me)
-			w.finish()
-		}
-		writes := 0
-		for _, line := range w.lines {
-			if line.Op == "d1" {
-				writes++
-			}
-		}
-		// 25 seconds: one at once, then one each five seconds or less.
-		if writes < 5 || writes > 7 {
-			t.Errorf("%d changes in %v were written to D1 %d times", changes, changes*apart, writes)
-		}
-		if h.writes > changes+h.alarms+writes || h.alarms > writes+1 { // it is cleared once, after the first
-			t.Errorf("%d changes took %d writes, and the alarm was set %d times for %d writes to D1", changes, h.writes, h.alarms, writes)
-		}
-		last := w.now
-		for !w.inSync(ada) && h.alarm.After(w.now) {
-			w.now = h.alarm
-			w.ring(h)
-			w.finish()
-		}
-		if late := w.now.Sub(last); !w.inSync(ada) || late > 5*time.Second {
-			t.Errorf("the row was right %v after the last change, if at all", late)
-		}
-		w.drain()
-		w.checkRest()
-		w.report(t, "after the burst")
-	})
-}
-
-// TestAFullBatchEndsTheWait: as many changes as one batch takes are all of them,
-// and the one after it waits for its turn like any other.
-func TestAFullBatchEndsTheWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
-		w.kept = true
-		w.asked(durable.Me)
-		h, batches := w.home(ada), 0
-		w.decide = func(c *call) fate {
-			if c.method == "D1" {
-				batches++
-			}
-			return well
-		}
-		change := func(later time.Duration) {
-			w.now = w.now.Add(later)
-			w.spend(ada, 0.001)
-			w.ask(ada, durable.Me)
-			w.finish()
-		}
-		change(time.Minute) // written at once; from now on the user is busy
-		batches = 0
-		for range users.MaxEntries {
-			change(time.Millisecond)
-		}
-		if batches > 0 {
-			t.Fatalf("%d changes were written in %d batches, before it was time", users.MaxEntries, batches)
-		}
-		for batches == 0 && !h.alarm.IsZero() { // it may have been set before anything else was to be done
-			w.now = h.alarm
-			w.ring(h)
-			w.finish()
-		}
-		if change(time.Millisecond); batches != 1 {
-			t.Errorf("%d changes and one more were written in %d batches", users.MaxEntries, batches)
-		}
-		w.drain()
-		w.checkRest()
-		w.report(t, "after the burst")
-	})
-}
-
 // TestAnAlarmThatRingsEarlyIsSetAgain: the runtime repeats an alarm whose work
 // was cut off, by when it may have been set to a later time, which is thereby
 // forgotten.
 func TestAnAlarmThatRingsEarlyIsSetAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.settings.Policy.KeyLimit, w.kept = 5*account.Credit, true
 		w.asked(durable.Me)
 		w.now = w.now.Add(time.Minute) // the next change is written at once
 		down := true
-		w.decide = func(c *call) fate {
+		w.decide = func(c *call) fault {
 			if down && c.method == "D1" {
 				return notSent
 			}
@@ -213,7 +120,7 @@ func TestAnAlarmThatRingsEarlyIsSetAgain(t *testing.T) {
 		finish("GET")
 		finish("D1") // fails, and is put off
 
-		h := w.home(ada)
+		h := w.instance(ada)
 		w.now = h.alarm
 		w.ring(h) // too early for D1: the alarm is set to when that is due
 		w.now = h.alarm
@@ -234,20 +141,14 @@ func TestAnAlarmThatRingsEarlyIsSetAgain(t *testing.T) {
 	})
 }
 
-// inSync tells whether D1 has the latest record of a user.
-func (w *world) inSync(user string) bool {
-	row := w.db.rows[user]
-	return row != nil && row[8] == w.state(user).Record.Seq
-}
-
 // TestALongLedgerReachesD1InSteps: more entries than one batch takes.
 func TestALongLedgerReachesD1InSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.settings.Policy.KeyLimit = 5 * account.Credit
 		w.asked(durable.Me)
 		until := w.now.Add(time.Hour)
-		w.decide = func(c *call) fate {
+		w.decide = func(c *call) fault {
 			if c.method == "D1" && w.now.Before(until) {
 				return notSent
 			}
@@ -259,7 +160,7 @@ func TestALongLedgerReachesD1InSteps(t *testing.T) {
 			w.finish()
 		}
 		w.drain()
-		if n := len(w.homes[ada].ledger); n != 61 {
+		if n := len(w.instances[ada].ledger); n != 61 {
 			t.Errorf("%d ledger entries, want 61", n)
 		}
 		w.checkRest()
@@ -271,16 +172,16 @@ func TestALongLedgerReachesD1InSteps(t *testing.T) {
 // sends nothing, and its client is not told that it worked.
 func TestAWriteThatFailsChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.asked(durable.Me)
 		w.spend(ada, 0.6)
 		w.server.ResetCalls()
-		w.home(ada).readOnly = true
+		w.instance(ada).readOnly = true
 		got := w.asked(durable.Me)
 		if ops := opsOf(w); got.Status != 500 || len(ops) != 1 {
 			t.Errorf("got %d, calls %v; want 500 after one reading", got.Status, ops)
 		}
-		w.home(ada).readOnly = false
+		w.instance(ada).readOnly = false
 		w.crash(ada)
 		if got := w.asked(durable.Me); got.Outcome != "rotated" {
 			t.Errorf("then got %d %s", got.Status, got.Outcome)
@@ -294,7 +195,7 @@ func TestAWriteThatFailsChangesNothing(t *testing.T) {
 // operator raises it after that, and so do its charges.
 func TestARenewalThatFailsLeavesWhatIsToBeSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		settling(w)
 		w.server.SetUsageLag(40 * time.Second)
 		do := func(r durable.Request) *reply {
@@ -314,7 +215,7 @@ func TestARenewalThatFailsLeavesWhatIsToBeSettled(t *testing.T) {
 		w.decide = nil
 		w.drain()
 		var charged account.Credits
-		for _, e := range w.home(ada).ledger {
+		for _, e := range w.instance(ada).ledger {
 			if e.Kind == account.Charge && e.Hash == first.Hash {
 				charged += e.Credits
 			}
@@ -330,7 +231,7 @@ func TestARenewalThatFailsLeavesWhatIsToBeSettled(t *testing.T) {
 // TestSyncRebuildsWhatD1Lost: the objects hold all that D1 does.
 func TestSyncRebuildsWhatD1Lost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.asked(durable.Me)
 		for range 20 {
 			w.spend(ada, 0.3)
@@ -350,7 +251,7 @@ func TestSyncRebuildsWhatD1Lost(t *testing.T) {
 // cannot be handed out, and need not be.
 func TestARefreshHealsALostEncryptionKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.asked(durable.Me)
 		other, err := seal.New(bytes.Repeat([]byte{1}, seal.KeySize))
 		if err != nil {
@@ -373,7 +274,7 @@ func TestARefreshHealsALostEncryptionKey(t *testing.T) {
 // and what they add up to is not.
 func TestAnAdjustmentThatCouldNotBeReadBackIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.asked(durable.Me)
 		most := account.MaxCredits
 		adjust := func(a adminapi.Adjustment) *reply {
@@ -399,7 +300,7 @@ func TestAnAdjustmentThatCouldNotBeReadBackIsRefused(t *testing.T) {
 // and not as the moment at which it is given up.
 func TestAnOrphanIsFoundHoweverLateItIsLookedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.fail("POST", crashAfter)
 		w.ask(ada, durable.Me)
 		w.finish() // the last one is the POST, over which the object dies

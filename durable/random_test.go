@@ -42,8 +42,8 @@ func TestRandomSchedules(t *testing.T) {
 }
 
 // runSchedule runs one schedule, lets the faults stop, and checks everything.
-func runSchedule(seed uint64) *world {
-	w := newWorld(seed)
+func runSchedule(seed uint64) *simulation {
+	w := newSimulation(seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	policy := &w.settings.Policy
 	policy.TotalLimit = account.Credits(1+rng.IntN(3)) * account.Credit
@@ -68,12 +68,12 @@ func runSchedule(seed uint64) *world {
 		w.server.SetUsageLag(time.Duration(rng.IntN(60)) * time.Second)
 	}
 	faulty := rng.Float64() * 0.4
-	w.decide = func(c *call) fate {
+	w.decide = func(c *call) fault {
 		if rng.Float64() >= faulty {
 			return well
 		}
-		fates := fatesOf(c.method)
-		return fates[rng.IntN(len(fates))]
+		faults := faultsOf(c.method)
+		return faults[rng.IntN(len(faults))]
 	}
 	userNames := []string{"ada", "боб", "c:c", "d"}[:1+rng.IntN(4)]
 	anyUser := func() string { return userNames[rng.IntN(len(userNames))] }
@@ -133,7 +133,7 @@ func runSchedule(seed uint64) *world {
 }
 
 // operate lets an operator do something to some key at OpenRouter.
-func (w *world) operate(rng *rand.Rand) {
+func (w *simulation) operate(rng *rand.Rand) {
 	keys := w.server.Keys()
 	if len(keys) == 0 {
 		return
@@ -152,7 +152,7 @@ func (w *world) operate(rng *rand.Rand) {
 }
 
 // administer lets an operator do something to a user here.
-func (w *world) administer(rng *rand.Rand, user string) {
+func (w *simulation) administer(rng *rand.Rand, user string) {
 	amount := account.Credits(rng.IntN(4)) * account.Credit
 	switch rng.IntN(5) {
 	case 0:

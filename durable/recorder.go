@@ -17,8 +17,8 @@ type recorder struct {
 	calls     []oplog.Call
 }
 
-func (o *Object) recorder() *recorder {
-	return &recorder{now: o.runtime.Now, transport: o.runtime.Transport, db: o.runtime.DB}
+func newRecorder(r *Runtime) *recorder {
+	return &recorder{now: r.Now, transport: r.Transport, db: r.DB}
 }
 
 // RoundTrip implements http.RoundTripper.

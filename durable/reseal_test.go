@@ -10,7 +10,7 @@ import (
 )
 
 // changeKey makes what is sealed so far sealed with the previous key.
-func (w *world) changeKey(t *testing.T) {
+func (w *simulation) changeKey(t *testing.T) {
 	t.Helper()
 	current, err := seal.New(bytes.Repeat([]byte{1}, seal.KeySize), make([]byte, seal.KeySize))
 	if err != nil {
@@ -20,7 +20,7 @@ func (w *world) changeKey(t *testing.T) {
 	w.settings.Sealer = current
 }
 
-func (w *world) expectResealed(t *testing.T, want string) {
+func (w *simulation) expectResealed(t *testing.T, want string) {
 	t.Helper()
 	if got := w.asked(durable.Reseal); got.Status != 200 || got.body != `{"resealed":`+want+`}` {
 		t.Errorf("%d %s, want resealed %s", got.Status, got.body, want)
@@ -39,7 +39,7 @@ func openable(t *testing.T, sealed string) bool {
 }
 
 func TestAKeyIsSealedAnewOnce(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		w.expectResealed(t, "false")
 		w.changeKey(t)
 		calls := len(w.server.CallLog())
@@ -62,7 +62,7 @@ func TestAKeyIsSealedAnewOnce(t *testing.T) {
 }
 
 func TestAKeyThatNobodyHasYetIsSealedAnew(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		guarded(w)
 		w.crash(ada)
 		w.fail("ASSIGN", notSent)
@@ -79,7 +79,7 @@ func TestAKeyThatNobodyHasYetIsSealedAnew(t *testing.T) {
 
 func TestWhoHasNoKeyHasNothingSealedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.expectResealed(t, "false")
 		w.asked(durable.Me)
 		w.asked(durable.Erase)
@@ -91,9 +91,9 @@ func TestWhoHasNoKeyHasNothingSealedAnew(t *testing.T) {
 
 // A row of a user whose object was lost is sealed anew as well.
 func TestAnImportedKeyIsSealedAnew(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		w.changeKey(t)
-		w.home(ada).state = ""
+		w.instance(ada).state = ""
 		w.expectResealed(t, "true")
 		if row := w.db.rows[ada]; !openable(t, row[3].(string)) {
 			t.Error("D1 has it as it was")
@@ -103,7 +103,7 @@ func TestAnImportedKeyIsSealedAnew(t *testing.T) {
 
 // What opens with neither key is no success.
 func TestAKeyThatDoesNotOpenIsNotSealedAnew(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		sealed := w.settings.Sealer
 		w.settings.Sealer, _ = seal.New(bytes.Repeat([]byte{2}, seal.KeySize))
 		w.crash(ada)

@@ -9,13 +9,13 @@ import (
 	"latchkey/internal/quota"
 )
 
-// disabled writes down that a key works no more, and is to be settled. What is
+// settleLater writes down that a key works no more, and when it is settled: what is
 // spent on it may show up for a while yet.
-func disabled(task Task, settleAt func() time.Time) change {
+func settleLater(task Task, at func() time.Time) change {
 	return func(st *State) *account.Entry {
 		if i := slices.IndexFunc(st.Tasks, task.same); i >= 0 {
 			t := &st.Tasks[i]
-			t.Kind, t.Tries, t.Due = SettleKey, 0, settleAt()
+			t.Kind, t.Tries, t.Due = SettleKey, 0, at()
 		}
 		return nil
 	}

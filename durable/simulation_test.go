@@ -2,489 +2,401 @@ package durable_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
-	"testing"
+	"sync"
 	"testing/synctest"
 	"time"
 
 	"latchkey/durable"
 	"latchkey/internal/account"
-	"latchkey/internal/adminapi"
+	"latchkey/internal/answer"
+	"latchkey/internal/auth"
 	"latchkey/internal/openroutertest"
+	"latchkey/internal/oplog"
+	"latchkey/internal/quota"
 	"latchkey/internal/seal"
+	"latchkey/internal/settings"
 )
 
-// state decodes what a home has in storage.
-func (w *world) state(user string) durable.State {
-	var st durable.State
-	if stored := w.home(user).state; stored != "" {
-		if err := json.Unmarshal([]byte(stored), &st); err != nil {
-			w.violated("the state of %s: %v", user, err)
-		}
-	}
-	return st
+// simulation is all that surrounds the objects, in memory and under control: their
+// storage and alarms, OpenRouter (the stand-in), D1 and the clock. Whatever an
+// object sends out stops until the simulation lets it go on and says how it ends. So
+// a run depends on nothing but the decisions made here, and can be repeated.
+//
+// It lives in a synctest bubble, which tells when every goroutine waits.
+type simulation struct {
+	now       time.Time
+	settings  settings.Settings
+	server    *openroutertest.Server
+	db        *database
+	instances map[string]*instance
+	decide    func(*call) fault // how an outward call ends; nil: all is well
+	rng       *rand.Rand        // for keys, and for random schedules
+
+	mu      sync.Mutex
+	waiting []*call // outward calls that have stopped
+	late    []lateCall
+	calls   int // outward calls so far
+	ops     int
+	trace   []string // what happened, for a failure's message
+	lines   []oplog.Line
+
+	answer func(method string, r *http.Request) *http.Response // an answer of the test's own; nil, or one that is nil: none
+	slow   func(method string)                                 // called once OpenRouter has answered, before the object hears of it
+
+	withdrawn  map[string]bool            // hashes an operator deleted at OpenRouter
+	read       map[string]account.Credits // by hash: the usage that a reading delivered
+	violations []string
+	kept       bool // idle objects always stay in memory; otherwise every second time
 }
 
-// checkRest checks, once all is at rest, what must always hold.
-func (w *world) checkRest() {
-	for user, h := range w.homes {
-		if h.state == "" {
-			continue // nothing was begun; D1 may hold a row that is to be adopted
-		}
-		st := w.state(user)
-		if st.Pending != nil || len(st.Tasks) > 0 || !h.alarm.IsZero() {
-			w.violated("%s is not at rest: %s, alarm %v", user, h.state, h.alarm)
-		}
-		var record account.Record
-		if st.Record != nil {
-			record = *st.Record
-		}
-		w.checkKeys(user, record)
-		w.checkMoney(h, record)
-		w.checkTable(h, record)
-	}
+// instance is what outlives an object: its storage and its alarm.
+type instance struct {
+	user    string
+	state   string
+	ledger  []account.Entry
+	alarm   time.Time // zero: not set
+	ringing bool      // the alarm rang and its work is not done
+
+	readOnly bool // writes fail
+	loads    int  // how often the state was read
+
+	writes, alarms int // how often each was set
+
+	active *incarnation // nil: none is in memory
+	key    string
 }
 
-// checkKeys: at most one live key, and that is the record's.
-func (w *world) checkKeys(user string, record account.Record) {
-	names := map[string]int{}
-	for _, c := range w.server.CallLog() {
-		if c.Op == openroutertest.OpCreate {
-			names[c.Name]++
-		}
-	}
-	for name, n := range names {
-		if n > 1 {
-			w.violated("%d POSTs for %s", n, name)
-		}
-	}
-	for _, key := range w.server.Keys() {
-		if !key.Deleted && strings.HasPrefix(key.Name, "latchkey:"+user+":") && key.Hash != record.Hash {
-			w.violated("%s has a live key that no record owns: %s", user, key.Name)
-		}
-	}
+// incarnation is one active object. A dead one can neither write nor send.
+type incarnation struct {
+	instance *instance
+	object   *durable.Object
+	dead     bool
+	idled    int // how often nothing was going on any more
 }
 
-// checkMoney: what remains is what the ledger left of this quota, and nothing is
-// charged that was not spent, or twice, or forgotten after it was read.
-func (w *world) checkMoney(h *home, record account.Record) {
-	charges := map[string]account.Credits{}
-	var remaining account.Credits
-	var renewed time.Time
-	for _, e := range h.ledger {
-		switch e.Kind {
-		case account.Provision, account.Renew:
-			remaining, renewed = w.settings.Policy.TotalLimit, e.At
-		case account.Adjust:
-			remaining -= e.Credits
-		case account.Charge:
-			remaining -= e.Credits
-			charges[e.Hash] += e.Credits
-			if e.Credits <= 0 {
-				w.violated("%s was charged %s", h.user, e.Credits)
-			}
-		}
-	}
-	if remaining != record.RemainingLimit && !record.Erased {
-		w.violated("%s has %s left, and by the ledger %s", h.user, record.RemainingLimit, remaining)
-	}
-	for _, key := range w.server.Keys() {
-		if !strings.HasPrefix(key.Name, "latchkey:"+h.user+":") {
-			continue
-		}
-		charged, spent := charges[key.Hash], account.Credits(key.Usage)
-		if charged > spent {
-			w.violated("%s spent %s on %s and was charged %s", h.user, spent, key.Name, charged)
-		}
-		// A key may be read a last time, to be settled, just when its quota ends.
-		ended := w.settings.SettleAfter+w.settings.RotationOverlap > 0 && key.CreatedAt.Before(renewed)
-		if charged < w.read[key.Hash] && !ended {
-			w.violated("%s had spent %s on %s when it was read, and was charged %s", h.user, w.read[key.Hash], key.Name, charged)
-		}
-	}
+var errDead = errors.New("the object is no longer the current one")
+
+// call is an outward call that waits for its fault.
+type call struct {
+	incarnation *incarnation
+	method      string // GET, LIST, POST, PATCH, DELETE, D1
+	path        string
+	index       int // among all outward calls of the run
+	fault       chan fault
 }
 
-// checkTable: D1 holds what storage holds.
-func (w *world) checkTable(h *home, record account.Record) {
-	row := w.db.rows[h.user]
-	switch {
-	case record.UserID == "" || record.Erased:
-		if row != nil {
-			w.violated("D1 has a row of %s, and storage has none", h.user)
+var sealer, _ = seal.New(make([]byte, seal.KeySize))
+
+// newSimulation returns a simulation in which all is well.
+func newSimulation(seed uint64) *simulation {
+	w := &simulation{
+		now:       time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC),
+		db:        &database{rows: map[string][]any{}, ledger: map[string]map[int64][]any{}},
+		instances: map[string]*instance{},
+		rng:       rand.New(rand.NewPCG(seed, seed)), withdrawn: map[string]bool{}, read: map[string]account.Credits{},
+	}
+	w.settings = settings.Settings{
+		Policy: quota.Policy{
+			TotalLimit: 10 * account.Credit, KeyLimit: account.Credit, RotateBelow: account.Credit / 2, RenewAt: account.Credit / 10,
+		},
+		OpenRouterURL: "http://openrouter.test/api/v1", OpenRouterTimeout: 10 * time.Second,
+		ProvisioningKey: seal.NewSecret("sk-or-v1-not-a-real-provisioning-key"), Sealer: sealer, KeyNamePrefix: "latchkey",
+	}
+	var secret [32]byte
+	w.server = openroutertest.New(openroutertest.Options{
+		ProvisioningKey: w.settings.ProvisioningKey.Reveal(), Now: w.clock,
+		Rand: randomReader{w.rng, secret[:]},
+	})
+	return w
+}
+
+type randomReader struct {
+	rng *rand.Rand
+	_   []byte
+}
+
+func (r randomReader) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(r.rng.Uint32())
+	}
+	return len(p), nil
+}
+
+func (w *simulation) clock() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.now
+}
+
+func (w *simulation) note(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trace = append(w.trace, fmt.Sprintf(format, args...))
+}
+
+func (w *simulation) violated(format string, args ...any) {
+	w.note("VIOLATION: "+format, args...)
+	w.violations = append(w.violations, fmt.Sprintf(format, args...))
+}
+
+func (w *simulation) instance(user string) *instance {
+	h := w.instances[user]
+	if h == nil {
+		h = &instance{user: user}
+		w.instances[user] = h
+	}
+	return h
+}
+
+// object returns the active object of a user, or a new one.
+func (w *simulation) object(user string) *durable.Object {
+	h := w.instance(user)
+	if h.active == nil {
+		b := &incarnation{instance: h}
+		b.object = durable.New(user, durable.Runtime{
+			Settings: w.settings, Storage: storage{w, b}, DB: port{w, b}, Transport: port{w, b}, Now: w.clock,
+			NewOp: func() string {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.ops++
+				return fmt.Sprintf("op%d", w.ops)
+			},
+			Log: func(line oplog.Line) {
+				w.note("  log %s", line)
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.lines = append(w.lines, line)
+			},
+			// The Worker may keep an idle object in memory, or not.
+			Idle: func() {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				b.idled++
+				if h.active == b && !w.kept && b.idled%2 == 0 {
+					h.active = nil
+				}
+			},
+		})
+		h.active = b
+	}
+	return h.active.object
+}
+
+// reply is what a client got.
+type reply struct {
+	Status  int    `json:"-"`
+	Code    string `json:"code"`
+	Outcome string `json:"outcome"`
+	Key     string `json:"openrouter_api_key"`
+	Hash    string `json:"hash"`
+	ID      string `json:"id"`
+
+	body string
+}
+
+// ask sends a request. The reply is filled in when it comes; a client whose
+// object dies gets 503, as worker.mjs has it.
+func (w *simulation) ask(user string, want durable.Action) *reply {
+	return w.request(user, durable.Request{
+		Action: want, Who: auth.Identity{ID: user, Name: "Name of " + user, Email: user + "@example.org"},
+	})
+}
+
+// request sends any request, an operator's too.
+func (w *simulation) request(user string, r durable.Request) *reply {
+	got := &reply{}
+	w.note("%s asks for %s", user, r.Action)
+	object := w.object(user)
+	b := w.instance(user).active
+	object.Ask(r, func(a answer.Answer) {
+		if b.dead {
+			got.Status = http.StatusServiceUnavailable
+			return
 		}
-	case row == nil:
-		w.violated("D1 has no row of %s", h.user)
-	default:
-		w.checkRow(row, record)
-	}
-	if len(w.db.ledger[h.user]) != len(h.ledger) {
-		w.violated("the ledger of %s has %d entries in D1, and %d in storage", h.user, len(w.db.ledger[h.user]), len(h.ledger))
-	}
-	for _, e := range h.ledger {
-		if row := w.db.ledger[h.user][e.Seq]; row == nil || row[3] != string(e.Kind) || row[4] != e.Credits.Float64() ||
-			row[5] != e.RemainingLimit.Float64() || row[6] != e.Hash {
-			w.violated("D1 has the entry %v, storage %v", row, e)
+		if err := json.Unmarshal([]byte(a.Body), got); err != nil && a.Status != http.StatusNoContent {
+			w.violated("%s got no JSON: %s", user, a.Body)
 		}
-	}
-}
-
-func (w *world) checkRow(row []any, record account.Record) {
-	want := []any{record.UserID, record.UserName, record.Email, record.Key, record.Hash, record.TotalLimit.Float64(),
-		record.RemainingLimit.Float64(), record.UsageLimit.Float64(), record.Seq}
-	if !slices.Equal(row[:len(want)], want) {
-		w.violated("D1 has %v, storage %v", row, want)
-	}
-}
-
-// scenario leads up to a request and says what comes of it where all is well.
-type scenario struct {
-	name    string
-	adjust  func(*world) // settings, rows; may be nil
-	before  func(*world) // requests and spending that lead up to it
-	want    durable.Action
-	change  adminapi.Adjustment // with want adjust
-	also    durable.Action      // asked for right after it; may be empty
-	outcome string              // or the problem's code
-	calls   []string            // at OpenRouter
-	later   time.Duration       // what has to pass before the next request can work
-}
-
-const ada = "ada"
-
-// asked sends a request and lets everything go on to its end.
-func (w *world) asked(want durable.Action) *reply {
-	got := w.ask(ada, want)
-	w.drain()
+		got.Status, got.body = a.Status, a.Body
+		w.note("%s got %d %s%s %.8s", user, a.Status, got.Outcome, got.Code, got.Hash)
+		if got.Status == http.StatusOK && got.Key != "" {
+			w.checkAnswer(user, *got)
+		}
+	})
+	synctest.Wait()
 	return got
 }
 
-func settling(w *world) { w.settings.SettleAfter = 90 * time.Second }
-
-func smallQuota(w *world) { w.settings.Policy.TotalLimit = account.Credit }
-
-var scenarios = []scenario{
-	{name: "first key", want: durable.Me, outcome: "provisioned", calls: []string{"create"}},
-	{name: "keep, nothing spent", before: func(w *world) { w.asked(durable.Me) }, want: durable.Me, outcome: "kept", calls: []string{"get"}},
-	{name: "keep", before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.4) }, want: durable.Me, outcome: "kept", calls: []string{"get"}},
-	{name: "rotate at the threshold", before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.5) },
-		want: durable.Me, outcome: "rotated", calls: []string{"get", "delete", "create"}},
-	{name: "rotate an overdrawn key", before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.9); w.spend(ada, 0.3) },
-		want: durable.Me, outcome: "rotated", calls: []string{"get", "delete", "create"}},
-	{name: "refresh", before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.2) },
-		want: durable.Refresh, outcome: "rotated", calls: []string{"get", "delete", "create"}},
-	{name: "refresh without a key", want: durable.Refresh, outcome: "provisioned", calls: []string{"create"}},
-	{name: "renew", adjust: smallQuota, before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.95); w.asked(durable.Me); w.spend(ada, 0.3) },
-		want: durable.Me, outcome: "renewed", calls: []string{"create", "delete"}},
-	{name: "exhausted", adjust: func(w *world) { smallQuota(w); w.settings.Policy.RenewAfter = 24 * time.Hour },
-		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.95); w.asked(durable.Me) },
-		want:   durable.Me, outcome: "quota_exhausted", calls: []string{"delete"}, later: 24 * time.Hour},
-	{name: "the key is gone", before: func(w *world) {
-		got := w.asked(durable.Me)
-		w.spend(ada, 0.2)
-		w.withdraw(got.Hash)
-	}, want: durable.Me, outcome: "rotated", calls: []string{"get", "create", "delete"}},
-	{name: "the key is disabled", before: func(w *world) {
-		got := w.asked(durable.Me)
-		w.spend(ada, 0.7)
-		w.server.SetDisabled(got.Hash, true)
-	}, want: durable.Me, outcome: "key_disabled", calls: []string{"get"}},
-	{name: "the limit is lifted", before: func(w *world) {
-		got := w.asked(durable.Me)
-		w.server.SetLimit(got.Hash, nil)
-		w.spend(ada, 3)
-	}, want: durable.Me, outcome: "kept", calls: []string{"get"}},
-	{name: "the limit is raised", before: func(w *world) {
-		got := w.asked(durable.Me)
-		five := 5.0
-		w.server.SetLimit(got.Hash, &five)
-	}, want: durable.Me, outcome: "kept", calls: []string{"get"}},
-	{name: "hard cap, the last key", adjust: func(w *world) { w.settings.Policy.TotalLimit = 1.2e9; w.settings.Policy.HardCap = true },
-		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.6); w.asked(durable.Me); w.spend(ada, 0.3) },
-		want:   durable.Me, outcome: "kept", calls: []string{"get"}},
-	{name: "settle", adjust: settling, before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.6) },
-		want: durable.Me, outcome: "rotated", calls: []string{"get", "update", "create", "get", "delete"}},
-	{name: "settle what shows up late", adjust: func(w *world) { settling(w); w.server.SetUsageLag(40 * time.Second) },
-		before: func(w *world) {
-			w.asked(durable.Me)
-			w.spend(ada, 0.2)
-			w.now = w.now.Add(time.Minute)
-			w.spend(ada, 0.3)
-		},
-		want: durable.Refresh, outcome: "rotated", calls: []string{"get", "update", "create", "get", "delete"}},
-	{name: "renew before all is settled", adjust: func(w *world) { smallQuota(w); settling(w) },
-		before: func(w *world) {
-			w.asked(durable.Me)
-			w.spend(ada, 0.95)
-			w.ask(ada, durable.Me)
-			w.finish()
-		},
-		want: durable.Me, outcome: "renewed", calls: []string{"create", "delete", "delete"}},
-	{name: "suspend", before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.2) },
-		want: durable.Adjust, change: adminapi.Adjustment{Suspended: new(true)}, calls: []string{"get", "delete"}},
-	{name: "suspend under SETTLE_AFTER", adjust: settling, before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.2) },
-		want: durable.Adjust, change: adminapi.Adjustment{Suspended: new(true)}, calls: []string{"get", "update", "get", "delete"}},
-	{name: "asked for while suspended", before: func(w *world) {
-		w.asked(durable.Me)
-		w.request(ada, durable.Request{Action: durable.Adjust, Adjustment: adminapi.Adjustment{Suspended: new(true)}})
-		w.drain()
-	}, want: durable.Me, outcome: "suspended"},
-	{name: "raise the total", before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.2); w.asked(durable.Me) },
-		want: durable.Adjust, change: adminapi.Adjustment{TotalLimit: new(20 * account.Credit)}},
-	{name: "set what remains", before: func(w *world) { w.asked(durable.Me) },
-		want: durable.Adjust, change: adminapi.Adjustment{TotalLimit: new(5 * account.Credit), RemainingLimit: new(3 * account.Credit)}},
-	{name: "erase", before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.2); w.asked(durable.Me) },
-		want: durable.Erase, calls: []string{"delete"}},
-	{name: "erase, and come back at once", before: func(w *world) { w.asked(durable.Me) },
-		want: durable.Erase, also: durable.Me, calls: []string{"delete", "create"}},
-	{name: "erase while the row is on its way to D1", before: func(w *world) { w.ask(ada, durable.Me); w.step(0); w.step(0) },
-		want: durable.Erase, calls: []string{"delete"}},
-	{name: "erase a user of whom nobody heard", want: durable.Erase, outcome: "not_found"},
-	{name: "imported from an older table", adjust: oldRow, want: durable.Me, outcome: "kept", calls: []string{"get"}},
-	{name: "imported, a row whose hash is another key's", adjust: func(w *world) { oldRow(w); w.db.rows[ada][4] = strings.Repeat("0", 64) },
-		want: durable.Me, outcome: "kept", calls: []string{"get"}},
-	{name: "imported, a row with a hash and no key", adjust: func(w *world) { oldRow(w); w.withdraw(w.db.rows[ada][4].(string)); w.db.rows[ada][3] = "" },
-		want: durable.Me, outcome: "rotated", calls: []string{"create"}},
-	{name: "imported, a row whose key does not open", adjust: func(w *world) {
-		oldRow(w)
-		w.withdraw(w.db.rows[ada][4].(string))
-		w.db.rows[ada][3] = sealer.Seal("eve", seal.NewSecret("sk-or-v1-not-a-real-key"))
-	}, want: durable.Me, outcome: "rotated", calls: []string{"create"}},
-	{name: "imported while suspended", adjust: func(w *world) { oldRow(w); w.db.rows[ada][11] = int64(1) },
-		want: durable.Me, outcome: "suspended", calls: []string{"delete"}},
-	{name: "imported and rotated", adjust: func(w *world) { oldRow(w); w.spend(ada, 0.6) },
-		want: durable.Me, outcome: "rotated", calls: []string{"get", "delete", "create"}},
-	{name: "hard cap, spent at once", adjust: func(w *world) { smallQuota(w); w.settings.Policy.HardCap = true },
-		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.95) },
-		want:   durable.Me, outcome: "renewed", calls: []string{"get", "create", "delete"}},
-	{name: "hard cap, the key holds more than an operator left", adjust: func(w *world) { w.settings.Policy.HardCap = true },
-		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.1) },
-		want:   durable.Adjust, change: adminapi.Adjustment{RemainingLimit: new(account.Credit / 5)}, calls: []string{"get", "delete"}},
-	{name: "hard cap, the limit is raised", adjust: func(w *world) { w.settings.Policy.HardCap = true },
-		before: func(w *world) {
-			got := w.asked(durable.Me)
-			w.spend(ada, 0.1)
-			w.server.SetLimit(got.Hash, new(100.0))
-		},
-		want: durable.Me, outcome: "rotated", calls: []string{"get", "delete", "create"}},
-	{name: "hard cap, another key would be too much", adjust: func(w *world) { holding(w); w.settings.Policy.TotalLimit = 2 * account.Credit },
-		before: func(w *world) { w.asked(durable.Me); w.ask(ada, durable.Refresh); w.finish() },
-		want:   durable.Refresh, outcome: "quota_exhausted", calls: []string{"get", "get", "delete"}},
-	{name: "hard cap, what is not settled yet", adjust: func(w *world) { holding(w); w.settings.Policy.TotalLimit = 2 * account.Credit },
-		before: func(w *world) {
-			w.asked(durable.Me)
-			w.spend(ada, 0.7)
-			w.ask(ada, durable.Refresh)
-			w.finish()
-			w.spend(ada, 0.95)
-		},
-		want: durable.Me, outcome: "quota_exhausted", calls: []string{"get", "get", "delete"}},
-	{name: "exhausted under SETTLE_AFTER", adjust: func(w *world) { smallQuota(w); holding(w) },
-		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.95) },
-		want:   durable.Me, outcome: "quota_exhausted", calls: []string{"get", "update", "get", "delete"}, later: 24 * time.Hour},
-	{name: "overlap", adjust: overlapping, before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.6) },
-		want: durable.Me, outcome: "rotated", calls: []string{"get", "create", "update", "get", "delete"}},
-	{name: "overlap, refreshed", adjust: overlapping, before: func(w *world) {
-		w.asked(durable.Me)
-		w.spend(ada, 0.6)
-		w.ask(ada, durable.Me)
-		w.finish()
-	}, want: durable.Refresh, outcome: "rotated", calls: []string{"get", "delete", "create", "update", "get", "delete"}},
-	{name: "overlap, settled, capped", adjust: func(w *world) { overlapping(w); holding(w) },
-		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.6) },
-		want:   durable.Me, outcome: "rotated", calls: []string{"get", "create", "update", "get", "delete"}},
-	{name: "overlap, suspended", adjust: overlapping, before: func(w *world) {
-		w.asked(durable.Me)
-		w.spend(ada, 0.6)
-		w.ask(ada, durable.Me)
-		w.finish()
-	}, want: durable.Adjust, change: adminapi.Adjustment{Suspended: new(true)}, calls: []string{"get", "delete", "update", "get", "delete"}},
-	{name: "the key runs out", adjust: func(w *world) { w.settings.KeyTTL = time.Hour },
-		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.1); w.now = w.now.Add(55 * time.Minute) },
-		want:   durable.Me, outcome: "rotated", calls: []string{"get", "delete", "create"}},
-	{name: "the key has run out", adjust: func(w *world) { w.settings.KeyTTL = time.Hour; overlapping(w) },
-		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.1); w.now = w.now.Add(2 * time.Hour) },
-		want:   durable.Me, outcome: "rotated", calls: []string{"get", "delete", "create"}},
-	{name: "a guardrail", adjust: guarded, want: durable.Me, outcome: "provisioned", calls: []string{"create", "assign"}},
-	{name: "a guardrail, overlapping", adjust: func(w *world) { guarded(w); overlapping(w) },
-		before: func(w *world) { w.asked(durable.Me); w.spend(ada, 0.6) },
-		want:   durable.Me, outcome: "rotated", calls: []string{"get", "create", "assign", "update", "get", "delete"}},
-}
-
-// holding caps a user for certain, whatever the meter shows late.
-func holding(w *world) {
-	settling(w)
-	w.settings.Policy.HardCap, w.settings.Policy.RenewAfter = true, 24*time.Hour
-}
-
-func guarded(w *world) { w.settings.Guardrail = w.server.AddGuardrail("class") }
-
-func overlapping(w *world) { w.settings.RotationOverlap = 30 * time.Second }
-
-// oldRow puts a row into D1 as an older program left it: the key unsealed, and
-// no object that knows of it.
-func oldRow(w *world) {
-	other := newWorld(1)
-	other.server = w.server
-	got := other.asked(durable.Me)
-	row := slices.Clone(other.db.rows[ada])
-	row[3] = got.Key
-	w.db.rows[ada] = row
-	w.home(ada).key = got.Key
-	w.home(ada).ledger = slices.Clone(other.homes[ada].ledger)
-	w.db.ledger = other.db.ledger
-	w.server.ResetCalls()
-	w.ops = other.ops
-}
-
-// plan says which outward calls, counted from the request on, end badly.
-type plan map[int]fate
-
-// run runs a scenario under a plan with so many tabs. It returns the world at
-// its end, what the tabs got, and the methods of all outward calls from the
-// request on, which grow as the plan goes on with further requests.
-func (s scenario) run(tabs int, p plan) (w *world, replies []*reply, methods *[]string) {
-	w, methods = newWorld(1), &[]string{}
-	if s.adjust != nil {
-		s.adjust(w)
+// checkAnswer: every 200 carries a key of the user's own that is alive.
+func (w *simulation) checkAnswer(user string, got reply) {
+	w.instances[user].key = got.Key
+	if got.ID != user {
+		w.violated("%s got the answer of %s", user, got.ID)
 	}
-	if s.before != nil {
-		s.before(w)
-	}
-	w.server.ResetCalls()
-	first := w.calls - len(w.waiting) // what has not left yet may still end badly
-	w.decide = func(c *call) fate {
-		*methods = append(*methods, c.method)
-		if f, ok := p[c.index-first]; ok {
-			return f
-		}
-		return well
-	}
-	for range tabs {
-		replies = append(replies, s.ask(w))
-	}
-	if s.also != "" {
-		w.ask(ada, s.also)
-	}
-	w.drain()
-	return w, replies, methods
-}
-
-// ask sends the scenario's request.
-func (s scenario) ask(w *world) *reply {
-	if s.want.Shared() {
-		return w.ask(ada, s.want)
-	}
-	return w.request(ada, durable.Request{Action: s.want, Adjustment: s.change})
-}
-
-// recover ends a run: faults stop, and the next request must work. For quotas
-// and keys that are out of use on purpose, what must work is what comes after.
-func (s scenario) recover(w *world) {
-	w.decide = nil
-	w.now = w.now.Add(s.later)
 	for _, key := range w.server.Keys() {
-		w.server.SetDisabled(key.Hash, false)
+		if key.Secret != got.Key {
+			continue
+		}
+		if !strings.HasPrefix(key.Name, "latchkey:"+user+":") {
+			w.violated("%s got the key %s", user, key.Name)
+		}
+		if key.Deleted && !w.withdrawn[key.Hash] {
+			w.violated("%s got the key %s, which is deleted", user, key.Name)
+		}
+		return
 	}
-	w.release(ada)
-	if !s.want.Shared() {
-		w.asked(durable.Me) // erased or suspended, the user may be anew
-	} else if got := w.asked(s.want); got.Status != 200 {
-		w.violated("after all faults, a request got %d %s", got.Status, got.Code)
-	}
-	if got := w.asked(durable.Me); got.Status != 200 {
-		w.violated("after all faults, another request got %d %s", got.Status, got.Code)
-	}
-	w.checkRest()
+	w.violated("%s got a key that OpenRouter does not know", user)
 }
 
-// release takes back what keeps a user from a key: a suspension.
-func (w *world) release(user string) {
-	no := false
-	w.request(user, durable.Request{Action: durable.Adjust, Adjustment: adminapi.Adjustment{Suspended: &no}})
-	w.drain()
-}
-
-// report fails the test with what happened in the world.
-func (w *world) report(t *testing.T, what string) {
-	t.Helper()
-	if len(w.violations) > 0 {
-		t.Fatalf("%s:\n%s\n\nwhat happened:\n%s", what, strings.Join(w.violations, "\n"), strings.Join(w.trace, "\n"))
+// crash ends the active object of a user.
+func (w *simulation) crash(user string) {
+	if b := w.instance(user).active; b != nil {
+		w.bury(b)
+		w.unwind(b)
 	}
 }
 
-func opsOf(w *world) []string {
-	var ops []string
-	for _, c := range w.server.CallLog() {
-		ops = append(ops, string(c.Op))
-	}
-	return ops
-}
-
-// TestEachScenarioMakesTheCallsOfTheContract: without faults, with one tab and
-// with many, exactly the calls that README.md tells are sent, in that order.
-func TestEachScenarioMakesTheCallsOfTheContract(t *testing.T) {
-	for _, s := range scenarios {
-		for _, tabs := range []int{1, 3, 100} {
-			t.Run(fmt.Sprintf("%s, %d tabs", s.name, tabs), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					w, replies, _ := s.run(tabs, nil)
-					if !s.want.Shared() {
-						replies = replies[:1] // the others find it done
-					}
-					for _, got := range replies {
-						if got.Outcome+got.Code != s.outcome {
-							w.violated("a tab got %d %s%s, want %s", got.Status, got.Outcome, got.Code, s.outcome)
-						}
-					}
-					if ops := opsOf(w); !slices.Equal(ops, s.calls) {
-						w.violated("calls %v, want %v", ops, s.calls)
-					}
-					w.checkRest()
-					s.recover(w)
-					w.report(t, s.name)
-				})
-			})
+// bury makes a active object a dead one. The runtime repeats an alarm whose
+// work did not end.
+func (w *simulation) bury(b *incarnation) {
+	h := b.instance
+	w.note("%s crashes", h.user)
+	b.dead, h.active = true, nil
+	if h.ringing {
+		h.ringing = false
+		if h.alarm.IsZero() || h.alarm.After(w.now) {
+			h.alarm = w.now
 		}
 	}
 }
 
-// TestExhaustive: in each scenario every outward call, those of another request
-// after it included, meets every fate, and every call after that a second crash.
-func TestExhaustive(t *testing.T) {
-	t.Parallel()
-	if testing.Short() {
-		t.Skip("with -short")
+// unwind ends what a dead object waits for. In the runtime it would wait for
+// ever; here its goroutines have to end.
+func (w *simulation) unwind(dead *incarnation) {
+	for {
+		w.mu.Lock()
+		i := slices.IndexFunc(w.waiting, func(c *call) bool { return c.incarnation == dead })
+		var stuck *call
+		if i >= 0 {
+			stuck = w.waiting[i]
+			w.waiting = slices.Delete(w.waiting, i, i+1)
+		}
+		w.mu.Unlock()
+		if stuck == nil {
+			return
+		}
+		stuck.fault <- crashBefore
+		synctest.Wait()
 	}
-	cases := 0
-	for _, s := range scenarios {
-		for _, tabs := range []int{1, 3} {
-			try := func(p plan) []string {
-				cases++
-				var methods []string
-				synctest.Test(t, func(t *testing.T) {
-					w, _, called := s.run(tabs, p)
-					w.checkRest()
-					s.ask(w)
-					w.drain()
-					methods = *called
-					s.recover(w)
-					w.report(t, fmt.Sprintf("%s, %d tabs, plan %v", s.name, tabs, p))
-				})
-				return methods
+}
+
+// ring lets the alarm of a user ring.
+func (w *simulation) ring(h *instance) {
+	w.note("the alarm of %s rings", h.user)
+	h.alarm, h.ringing = time.Time{}, true
+	object := w.object(h.user)
+	b := h.active
+	object.Alarm(func(err error) {
+		if b.dead {
+			return
+		}
+		h.ringing = false
+		if err != nil { // as worker.mjs has it
+			h.alarm = w.clock().Add(time.Minute)
+		}
+	})
+	synctest.Wait()
+}
+
+// step decides the fault of an outward call that waits, and lets it go on.
+func (w *simulation) step(i int) {
+	w.mu.Lock()
+	c := w.waiting[i]
+	w.waiting = append(w.waiting[:i:i], w.waiting[i+1:]...)
+	w.mu.Unlock()
+	f := well
+	if w.decide != nil {
+		f = w.decide(c)
+	}
+	w.note("%d: %s: %s %s: %s", c.index, c.incarnation.instance.user, c.method, c.path, f)
+	if f != crashBefore && f != crashAfter {
+		c.fault <- f
+		synctest.Wait()
+		return
+	}
+	w.bury(c.incarnation) // first, so that nothing after the call is written
+	c.fault <- f
+	synctest.Wait()
+	w.unwind(c.incarnation)
+}
+
+// finish lets every outward call go on to its end. No alarm rings.
+func (w *simulation) finish() {
+	for len(w.waiting) > 0 {
+		w.step(0)
+	}
+}
+
+// lateBy is how long a call that is applied late takes: longer than its
+// deadline, and shorter than what is waited for an orphan.
+const lateBy = 30 * time.Second
+
+// runLate applies the late calls that are due.
+func (w *simulation) runLate() {
+	for len(w.late) > 0 && !w.late[0].due.After(w.now) {
+		w.note("a late %s is applied", w.late[0].what)
+		w.late[0].apply()
+		w.late = w.late[1:]
+	}
+}
+
+// drain lets everything go on to its end, the alarms included.
+func (w *simulation) drain() {
+	const enough = 5000
+	for range enough {
+		synctest.Wait()
+		w.runLate()
+		if len(w.waiting) > 0 {
+			w.step(0)
+			continue
+		}
+		next := w.firstAlarm()
+		switch {
+		case next != nil && (len(w.late) == 0 || !w.late[0].due.Before(next.alarm)):
+			if next.alarm.After(w.now) {
+				w.now = next.alarm
 			}
-			for i, method := range try(nil) {
-				for _, f := range fatesOf(method) {
-					after := try(plan{i: f})
-					for j := i + 1; j < len(after); j++ {
-						for _, second := range crashes {
-							try(plan{i: f, j: second})
-						}
-					}
-				}
-			}
+			w.runLate()
+			w.ring(next)
+		case len(w.late) > 0:
+			w.now = w.late[0].due
+		default:
+			return
 		}
 	}
-	fmt.Printf("simulation: %d cases of %d scenarios enumerated, no violation\n", cases, len(scenarios))
+	w.violated("it never comes to rest")
+}
+
+func (w *simulation) firstAlarm() *instance {
+	var first *instance
+	for _, h := range w.instances {
+		if !h.alarm.IsZero() && !h.ringing &&
+			(first == nil || h.alarm.Before(first.alarm) || h.alarm.Equal(first.alarm) && h.user < first.user) {
+			first = h
+		}
+	}
+	return first
+}
+
+// spend spends credits on the key that the user was handed last, as far as
+// OpenRouter lets it.
+func (w *simulation) spend(user string, credits float64) {
+	if err := w.server.Spend(w.instance(user).key, credits); err == nil {
+		w.note("%s spends %v", user, credits)
+	}
 }

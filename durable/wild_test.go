@@ -15,15 +15,14 @@ import (
 )
 
 // This file is about answers, rows, states and clocks that make no sense.
-
 // alter has the next call of an operation answered with a patch over the right answer.
-func (w *world) alter(op openroutertest.Op, patch string) {
+func (w *simulation) alter(op openroutertest.Op, patch string) {
 	w.server.Fail(op, openroutertest.Fault{Kind: openroutertest.KindAlter, Patch: json.RawMessage(patch)}, 1)
 }
 
 // charged is what the ledger of ada says was charged.
-func (w *world) charged() (sum account.Credits) {
-	for _, e := range w.home(ada).ledger {
+func (w *simulation) charged() (sum account.Credits) {
+	for _, e := range w.instance(ada).ledger {
 		if e.Kind == account.Charge {
 			sum += e.Credits
 		}
@@ -31,11 +30,11 @@ func (w *world) charged() (sum account.Credits) {
 	return sum
 }
 
-// living runs a test in a world in which ada has a key, and checks that all is well at its end.
-func living(t *testing.T, test func(t *testing.T, w *world, key *reply)) {
+// withKey runs a test in a simulation in which ada has a key, and checks that all is well at its end.
+func withKey(t *testing.T, test func(t *testing.T, w *simulation, key *reply)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		test(t, w, w.asked(durable.Me))
 		w.drain()
 		w.checkRest()
@@ -44,7 +43,7 @@ func living(t *testing.T, test func(t *testing.T, w *world, key *reply)) {
 }
 
 // expect demands an outcome or code.
-func (w *world) expect(got *reply, want string) {
+func (w *simulation) expect(got *reply, want string) {
 	if got.Outcome+got.Code != want {
 		w.violated("got %d %s%s, want %s", got.Status, got.Outcome, got.Code, want)
 	}
@@ -62,7 +61,7 @@ func TestAReadingThatCannotBeIsNone(t *testing.T) {
 		"nothing of a meter": `{"data":{"limit_remaining":null,"limit":null,"hash":null}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			living(t, func(t *testing.T, w *world, key *reply) {
+			withKey(t, func(t *testing.T, w *simulation, key *reply) {
 				w.spend(ada, 0.2)
 				w.alter(openroutertest.OpGet, patch)
 				w.expect(w.asked(durable.Me), "unmetered")
@@ -79,7 +78,7 @@ func TestAReadingThatCannotBeIsNone(t *testing.T) {
 }
 
 func TestAReadingOlderThanTheLastOneChargesNothing(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		w.spend(ada, 0.3)
 		w.asked(durable.Me)
 		w.alter(openroutertest.OpGet, `{"data":{"limit_remaining":1}}`)
@@ -92,7 +91,7 @@ func TestAReadingOlderThanTheLastOneChargesNothing(t *testing.T) {
 }
 
 func TestALimitThatIsChangedIsNoUsage(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		w.spend(ada, 0.1)
 		for _, limit := range []float64{100, 1, 0, 5, 1} {
 			w.server.SetLimit(key.Hash, &limit)
@@ -119,7 +118,7 @@ func TestAnAnswerToAnotherPOSTIsHandedToNobody(t *testing.T) {
 		"a key that is no text": {Kind: openroutertest.KindAlter, Patch: json.RawMessage(`{"key":1}`)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			living(t, func(t *testing.T, w *world, key *reply) {
+			withKey(t, func(t *testing.T, w *simulation, key *reply) {
 				w.server.Fail(openroutertest.OpCreate, fault, 1)
 				eve := w.ask("eve", durable.Me)
 				w.finish()
@@ -139,7 +138,7 @@ func TestAnAnswerToAnotherPOSTIsHandedToNobody(t *testing.T) {
 
 // A user's own previous answer shows a key that is deleted by now.
 func TestAnAnswerToTheUsersPreviousPOSTIsHandedToNobody(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		w.server.Fail(openroutertest.OpCreate, openroutertest.Fault{Kind: openroutertest.KindReplay, Applied: true}, 1)
 		w.expect(w.asked(durable.Refresh), problem.UpstreamUnavailable)
 		w.expect(w.asked(durable.Me), "rotated")
@@ -147,7 +146,7 @@ func TestAnAnswerToTheUsersPreviousPOSTIsHandedToNobody(t *testing.T) {
 }
 
 func TestManyRefreshesNeverCostThePresentKey(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		settling(w)
 		w.crash(ada) // settings come with a new program
 		refused := 0
@@ -169,10 +168,10 @@ func TestManyRefreshesNeverCostThePresentKey(t *testing.T) {
 }
 
 func TestTenFailedPOSTsCostOneWalk(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		w.ask("eve", durable.Me)
-		w.decide = func(c *call) fate {
-			if c.method == "POST" && c.body.home.user == ada {
+		w.decide = func(c *call) fault {
+			if c.method == "POST" && c.incarnation.instance.user == ada {
 				return answerLost
 			}
 			return well
@@ -197,7 +196,7 @@ func TestTenFailedPOSTsCostOneWalk(t *testing.T) {
 }
 
 func TestAClockThatIsSetBackDelaysNothing(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		w.settings.MeterInterval = time.Hour
 		settling(w)
 		w.crash(ada)
@@ -213,7 +212,7 @@ func TestAClockThatIsSetBackDelaysNothing(t *testing.T) {
 		if n := w.server.Calls()[openroutertest.OpGet]; n != 1 {
 			t.Errorf("a reading of the future was used again: %d readings", n)
 		}
-		a := adversary{world: w}
+		a := adversary{simulation: w}
 		if a.pass(2 * time.Minute); !w.server.Deleted(key.Hash) {
 			t.Error("a key that was to be settled in 90 s is not, after two minutes")
 		}
@@ -226,7 +225,7 @@ func TestAnOverlapEndsWithARefreshOrASuspension(t *testing.T) {
 	for _, r := range []durable.Request{
 		{Action: durable.Refresh}, {Action: durable.Adjust, Adjustment: adminapi.Adjustment{Suspended: new(true)}},
 	} {
-		living(t, func(t *testing.T, w *world, key *reply) {
+		withKey(t, func(t *testing.T, w *simulation, key *reply) {
 			overlapping(w)
 			w.crash(ada)
 			w.spend(ada, 0.6)
@@ -249,14 +248,14 @@ func TestAnOverlapEndsWithARefreshOrASuspension(t *testing.T) {
 
 func TestARefusedDeletionLeavesTheKeyInUse(t *testing.T) {
 	for _, settle := range []bool{false, true} {
-		for _, f := range []fate{refused400, refused401, refused403, status429} {
-			living(t, func(t *testing.T, w *world, key *reply) {
+		for _, f := range []fault{refused400, refused401, refused403, status429} {
+			withKey(t, func(t *testing.T, w *simulation, key *reply) {
 				if settle {
 					settling(w)
 					w.crash(ada)
 				}
 				w.spend(ada, 0.6)
-				w.decide = func(c *call) fate {
+				w.decide = func(c *call) fault {
 					if c.method == "DELETE" || c.method == "PATCH" {
 						return f
 					}
@@ -279,9 +278,9 @@ func TestARefusedDeletionLeavesTheKeyInUse(t *testing.T) {
 
 // What an outage of OpenRouter's management answers is no word about our key.
 func TestAnOutageThatAnswers401LeavesTheKeyInUse(t *testing.T) {
-	for _, f := range []fate{refused400, refused401, refused403} {
-		living(t, func(t *testing.T, w *world, key *reply) {
-			w.decide = func(c *call) fate {
+	for _, f := range []fault{refused400, refused401, refused403} {
+		withKey(t, func(t *testing.T, w *simulation, key *reply) {
+			w.decide = func(c *call) fault {
 				if c.method == "D1" {
 					return well
 				}
@@ -295,7 +294,7 @@ func TestAnOutageThatAnswers401LeavesTheKeyInUse(t *testing.T) {
 
 func TestAKeyPastItsEndIsNotHandedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newSimulation(1)
 		w.settings.KeyTTL = time.Minute
 		w.asked(durable.Me)
 		w.now = w.now.Add(time.Hour)
@@ -308,14 +307,14 @@ func TestAKeyPastItsEndIsNotHandedOut(t *testing.T) {
 }
 
 func TestTheLedgerTellsEveryCreditThatAnOperatorGrants(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		adjust := func(a adminapi.Adjustment, want ...string) {
 			t.Helper()
-			before := len(w.home(ada).ledger)
+			before := len(w.instance(ada).ledger)
 			w.request(ada, durable.Request{Action: durable.Adjust, Adjustment: a})
 			w.drain()
 			var got []string
-			for _, e := range w.home(ada).ledger[before:] {
+			for _, e := range w.instance(ada).ledger[before:] {
 				got = append(got, string(e.Kind)+" "+e.Credits.String()+" "+e.RemainingLimit.String())
 			}
 			if strings.Join(got, ", ") != strings.Join(want, ", ") {
@@ -345,13 +344,13 @@ var damagedStates = map[string]string{
 func TestADamagedStateIsShownAndCanBeErased(t *testing.T) {
 	for name, state := range damagedStates {
 		t.Run(name, func(t *testing.T) {
-			living(t, func(t *testing.T, w *world, key *reply) {
+			withKey(t, func(t *testing.T, w *simulation, key *reply) {
 				w.crash(ada)
-				w.home(ada).state = state
+				w.instance(ada).state = state
 				for _, want := range []durable.Action{durable.Me, durable.Refresh} {
 					w.expect(w.asked(want), problem.Internal)
 				}
-				w.home(ada).alarm = w.now
+				w.instance(ada).alarm = w.now
 				w.drain() // an alarm does not ring on and on
 				eve := w.ask("eve", durable.Me)
 				w.drain()
@@ -369,37 +368,10 @@ func TestADamagedStateIsShownAndCanBeErased(t *testing.T) {
 				if !w.server.Deleted(key.Hash) {
 					t.Error("the key is left alive")
 				}
-				w.home(ada).ledger = nil // whose numbers go on by more than one
+				w.instance(ada).ledger = nil // whose numbers go on by more than one
 				w.db.ledger[ada] = nil
 				w.expect(w.asked(durable.Me), "provisioned")
 			})
 		})
 	}
-}
-
-func TestARequestPastTheRateLimitAsksNothing(t *testing.T) {
-	living(t, func(t *testing.T, w *world, key *reply) {
-		w.settings.RateLimit, w.kept = 12, true
-		w.crash(ada)
-		w.server.ResetCalls()
-		for range 2 {
-			w.expect(w.asked(durable.Me), "kept")
-		}
-		w.expect(w.asked(durable.Refresh), "rotated")
-		before := w.server.Calls()
-		for _, want := range []durable.Action{durable.Me, durable.Refresh} {
-			w.expect(w.asked(want), problem.RateLimited)
-		}
-		if w.request(ada, durable.Request{Action: durable.Inspect}).Status != 200 {
-			t.Error("an operator is kept out")
-		}
-		eve := w.ask("eve", durable.Me)
-		w.finish()
-		w.expect(eve, "provisioned")
-		if after := w.server.Calls(); after[openroutertest.OpGet] != before[openroutertest.OpGet] {
-			t.Errorf("the calls went from %v to %v", before, after)
-		}
-		w.now = w.now.Add(5 * time.Second)
-		w.expect(w.asked(durable.Me), "kept")
-	})
 }

@@ -6,7 +6,7 @@ CREATE TABLE users (
   user_name       TEXT NOT NULL DEFAULT '',
   email           TEXT NOT NULL DEFAULT '',
   key             TEXT NOT NULL DEFAULT '', -- sealed with KEY_ENCRYPTION_KEY
-  hash            TEXT NOT NULL DEFAULT '', -- OpenRouter's name for the key
+  hash            TEXT NOT NULL DEFAULT '', -- SHA-256 of the key in hex: OpenRouter's API finds it by that
   total_limit     REAL NOT NULL,            -- credits
   remaining_limit REAL NOT NULL,            -- credits
   usage_limit     REAL NOT NULL,            -- credits left on the key when it was last read

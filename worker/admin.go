@@ -17,7 +17,6 @@ import (
 	"latchkey/internal/auth"
 	"latchkey/internal/edge"
 	"latchkey/internal/problem"
-	"latchkey/internal/users"
 )
 
 // This file is the admin API, docs/operations.md: what concerns one user goes to the
@@ -38,15 +37,12 @@ func operator(ask func(id string, r edge.Request) (*target, error)) handler {
 	}
 }
 
-// defaultPage is how much of a list or ledger is sent where a client does not say.
-const defaultPage = 50
-
 func listUsers(_ string, r edge.Request) (*target, error) {
 	query, err := parseQuery(r.Query)
 	if err != nil {
 		return nil, err
 	}
-	limit, err := number(query, "limit", defaultPage, users.MaxPage)
+	limit, err := number(query, "limit", adminapi.DefaultPage, adminapi.MaxPage)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +123,7 @@ func ledgerPage(action durable.Action, encoded string) (durable.Request, error) 
 	if err != nil {
 		return durable.Request{}, err
 	}
-	limit, err := number(query, "limit", defaultPage, durable.MaxLedgerPage)
+	limit, err := number(query, "limit", adminapi.DefaultPage, durable.MaxLedgerPage)
 	if err != nil {
 		return durable.Request{}, err
 	}

@@ -34,7 +34,7 @@ type isolate struct {
 func newIsolate(t *testing.T) *isolate {
 	t.Helper()
 	values := map[string]string{
-		"JWT_SECRET_CLOUD": secret, "ADMIN_TOKEN": adminToken, "OPENROUTER_PROVISIONING_API_KEY": provisioningKey,
+		"JWT_SECRET_CLOUD": secret, "ADMIN_TOKEN": adminToken, "OPENROUTER_PROVISIONING_API_KEY": provisioningKey, "OPENROUTER_BASE_URL": "http://127.0.0.1/api/v1",
 		"KEY_ENCRYPTION_KEY": base64.StdEncoding.EncodeToString([]byte("not-a-real-key-not-a-real-key-32")),
 	}
 	set, err := settings.Parse(func(name string) string { return values[name] }, func(string) bool { return true })

@@ -28,8 +28,8 @@ async function readBody(request) {
 // read calls back with what Go needs of a request, at once where it has no body.
 function read(request, then) {
   const { method, url, headers } = request;
-  const read = [method, url, headers.get("authorization") ?? "", headers.get("origin") ?? ""];
-  return request.body ? readBody(request).then((body) => then(...read, body)) : then(...read, "");
+  const head = [method, url, headers.get("authorization") ?? "", headers.get("origin") ?? ""];
+  return request.body ? readBody(request).then((body) => then(...head, body)) : then(...head, "");
 }
 
 // isRetryable tells whether the runtime merely moved or restarted an object, so that

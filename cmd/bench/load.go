@@ -13,7 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
+	"latchkey/internal/auth"
+	"latchkey/internal/seal"
 )
 
 // user is somebody who asks, with a token for the time of the run.
@@ -23,10 +24,8 @@ func newUsers(prefix string, count int) []user {
 	users := make([]user, count)
 	for i := range users {
 		id := fmt.Sprintf("%s-%05d", prefix, i)
-		token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-			"uid": id, "username": "Ada Lovelace", "email": id + "@example.org",
-			"iat": time.Now().Unix(), "exp": time.Now().Add(6 * time.Hour).Unix(),
-		}).SignedString([]byte(jwtSecret))
+		who := auth.Identity{ID: id, Name: "Ada Lovelace", Email: id + "@example.org"}
+		token, err := auth.Sign(seal.NewSecret(jwtSecret), who, "", "", time.Now(), time.Now().Add(6*time.Hour))
 		if err != nil {
 			panic(err) // an HMAC takes any secret
 		}

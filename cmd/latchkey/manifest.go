@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"latchkey/internal/account"
+	"latchkey/internal/openrouter"
 	"latchkey/internal/seal"
 )
 
@@ -82,7 +82,7 @@ type manifest struct {
 func (m *manifest) folder() string { return filepath.Dir(m.path) }
 
 // prefix begins the names of all keys of the class.
-func (m *manifest) prefix() string { return "latchkey-class:" + m.class.Class + ":" }
+func (m *manifest) prefix() string { return openrouter.ClassPrefix + ":" + m.class.Class + ":" }
 
 // owns tells whether a key with this name is of the class. What else a manifest
 // says that somebody edited may be about any key.
@@ -336,8 +336,7 @@ func keyFileHash(folder, name string) (string, error) {
 	if !whole || len(key) == 0 || bytes.ContainsAny(key, " \n\r\t") {
 		return "", fmt.Errorf("%s holds something else than one key", filepath.Join(folder, name))
 	}
-	sum := sha256.Sum256(key)
-	return hex.EncodeToString(sum[:]), nil
+	return openrouter.HashOf(string(key)), nil
 }
 
 // randomID is a part of a name that nothing else has.

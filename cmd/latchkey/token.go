@@ -5,16 +5,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
 	"github.com/spf13/cobra"
 
 	"latchkey/internal/auth"
 	"latchkey/internal/problem"
 	"latchkey/internal/seal"
 )
-
-// minSecret is the least length of JWT_SECRET_CLOUD, as the Worker has it.
-const minSecret = 32
 
 func (a *app) tokenCommand() *cobra.Command {
 	var who auth.Identity
@@ -43,8 +39,8 @@ JWT_AUDIENCE are set to, where they are.`,
 			if err != nil {
 				return err
 			}
-			if len(secret.Reveal()) < minSecret {
-				return exit{exitUsage, fmt.Errorf("JWT_SECRET_CLOUD has less than %d bytes: no latchkey accepts that", minSecret)}
+			if len(secret.Reveal()) < auth.MinSecretBytes {
+				return exit{exitUsage, fmt.Errorf("JWT_SECRET_CLOUD has less than %d bytes: no latchkey accepts that", auth.MinSecretBytes)}
 			}
 			now := a.now()
 			token, err := signToken(secret, who, issuer, audience, now, now.Add(life))
@@ -66,13 +62,7 @@ JWT_AUDIENCE are set to, where they are.`,
 
 // signToken signs a token that a latchkey with this secret accepts.
 func signToken(secret seal.Secret, who auth.Identity, issuer, audience string, now, expires time.Time) (string, error) {
-	claims := jwt.MapClaims{"uid": who.ID, "iat": now.Unix(), "exp": expires.Unix()}
-	for claim, value := range map[string]string{"username": who.Name, "email": who.Email, "iss": issuer, "aud": audience} {
-		if value != "" {
-			claims[claim] = value
-		}
-	}
-	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(secret.Reveal()))
+	token, err := auth.Sign(secret, who, issuer, audience, now, expires)
 	if err != nil {
 		return "", err
 	}

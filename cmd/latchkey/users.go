@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey/internal/account"
+	"latchkey/internal/adminapi"
 )
 
 func (a *app) usersCommand() *cobra.Command {
@@ -66,13 +67,6 @@ func none(command *cobra.Command, args []string) error {
 	return nil
 }
 
-const (
-	// maxPage is the most users that the admin API puts on a page.
-	maxPage = 200
-	// standardPage is how many are shown unless --limit says otherwise.
-	standardPage = 50
-)
-
 func (a *app) usersListCommand() *cobra.Command {
 	var q string
 	var limit int
@@ -94,11 +88,11 @@ what was left on the present key when it was last read (ON KEY).`,
   latchkey users list --all --json | jq -r '.[] | select(.suspended) | .user_id'`,
 		Args: none, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(command *cobra.Command, _ []string) error {
-			if limit < 1 || limit > maxPage {
-				return exit{exitUsage, fmt.Errorf("--limit is from 1 to %d", maxPage)}
+			if limit < 1 || limit > adminapi.MaxPage {
+				return exit{exitUsage, fmt.Errorf("--limit is from 1 to %d", adminapi.MaxPage)}
 			}
 			if all && !command.Flags().Changed("limit") {
-				limit = maxPage
+				limit = adminapi.MaxPage
 			}
 			api, err := a.admin()
 			if err != nil {
@@ -108,7 +102,7 @@ what was left on the present key when it was last read (ON KEY).`,
 		},
 	}
 	command.Flags().StringVar(&q, "q", "", "only those with this text in id, name or email")
-	command.Flags().IntVar(&limit, "limit", standardPage, "users on a page, up to 200")
+	command.Flags().IntVar(&limit, "limit", adminapi.DefaultPage, "users on a page, up to 200")
 	command.Flags().BoolVar(&all, "all", false, "every page")
 	return command
 }

@@ -10,7 +10,8 @@ import (
 	"text/template"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
+	"latchkey/internal/auth"
+	"latchkey/internal/seal"
 )
 
 // tokenLife is long enough for a day's work.
@@ -18,10 +19,8 @@ const tokenLife = 12 * time.Hour
 
 // demoToken signs a token for the demo user, as an application's server would.
 func demoToken(secret string, now time.Time) (string, error) {
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-		"uid": "demo", "username": "Demo", "email": "demo@example.org",
-		"iat": now.Unix(), "exp": now.Add(tokenLife).Unix(),
-	}).SignedString([]byte(secret))
+	who := auth.Identity{ID: "demo", Name: "Demo", Email: "demo@example.org"}
+	return auth.Sign(seal.NewSecret(secret), who, "", "", now, now.Add(tokenLife))
 }
 
 // introduce asks for the demo user's key, and prints the answer and what to try.

@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// main tells whoever builds the Worker natively, as the tests do, that it only
+// main tells whoever builds the program natively, as `go build ./...` does, that it only
 // runs on workerd.
 func main() {
 	fmt.Fprintln(os.Stderr, "latchkey's Worker runs on workerd: see `make run`.")

@@ -8,23 +8,42 @@ import (
 	"github.com/go-faster/jx"
 )
 
-// Record is the account of one user. Its fields are the columns of the table
-// `users`; TotalLimit is what the quota began with, RemainingLimit what is left
-// of it, and UsageLimit what was left on the key when it was last read.
+// Record is the account of one user, and a row of the table `users` in D1;
+// [RecordFields] lists its fields. TotalLimit is what the quota began with,
+// RemainingLimit what is left of it, and UsageLimit what was left on the key when
+// it was last read.
 type Record struct {
 	UserID         string    `json:"user_id"`
 	UserName       string    `json:"user_name"`
 	Email          string    `json:"email"`
 	Key            string    `json:"key"`  // sealed; empty while there is none that may be handed out
-	Hash           string    `json:"hash"` // hex SHA-256 of the key, OpenRouter's name for it; empty while there is none
+	Hash           string    `json:"hash"` // of the key, its SHA-256 in hex, by which OpenRouter's API finds it; empty while there is none
 	TotalLimit     Credits   `json:"total_limit"`
 	RemainingLimit Credits   `json:"remaining_limit"`
 	UsageLimit     Credits   `json:"usage_limit"`
+	Seq            int64     `json:"seq"`        // grows by one with every change of the record
+	CreatedAt      time.Time `json:"created_at"` // when this quota began: a renewal drops the record and starts a new one
+	UpdatedAt      time.Time `json:"updated_at"`
 	Suspended      bool      `json:"suspended,omitempty"`
 	Erased         bool      `json:"erased,omitempty"` // only UserID and Seq are left, so that the ledger's numbers go on
-	Seq            int64     `json:"seq"`              // grows by one with every change of the record
-	CreatedAt      time.Time `json:"created_at"`       // when this quota began: a renewal drops the record and starts a new one
-	UpdatedAt      time.Time `json:"updated_at"`
+}
+
+// RecordFields are the fields of a record, in their order. JSON and D1 go by this
+// list: a field that is added is added here, in the struct, and in a migration.
+var RecordFields = []Field[Record]{
+	{Name: "user_id", Of: func(r *Record) any { return &r.UserID }},
+	{Name: "user_name", Of: func(r *Record) any { return &r.UserName }},
+	{Name: "email", Of: func(r *Record) any { return &r.Email }},
+	{Name: "key", Of: func(r *Record) any { return &r.Key }},
+	{Name: "hash", Of: func(r *Record) any { return &r.Hash }},
+	{Name: "total_limit", Of: func(r *Record) any { return &r.TotalLimit }},
+	{Name: "remaining_limit", Of: func(r *Record) any { return &r.RemainingLimit }},
+	{Name: "usage_limit", Of: func(r *Record) any { return &r.UsageLimit }},
+	{Name: "seq", Of: func(r *Record) any { return &r.Seq }},
+	{Name: "created_at", Of: func(r *Record) any { return &r.CreatedAt }},
+	{Name: "updated_at", Of: func(r *Record) any { return &r.UpdatedAt }},
+	{Name: "suspended", OmitZero: true, Of: func(r *Record) any { return &r.Suspended }},
+	{Name: "erased", OmitZero: true, ObjectOnly: true, Of: func(r *Record) any { return &r.Erased }},
 }
 
 // Kind says what a ledger entry records.
@@ -53,107 +72,22 @@ type Entry struct {
 	Hash           string    `json:"hash"`
 }
 
+// EntryFields are the fields of a ledger entry, as [RecordFields] are a record's.
+var EntryFields = []Field[Entry]{
+	{Name: "seq", Of: func(e *Entry) any { return &e.Seq }},
+	{Name: "at", Of: func(e *Entry) any { return &e.At }},
+	{Name: "kind", Of: func(e *Entry) any { return &e.Kind }},
+	{Name: "credits", Of: func(e *Entry) any { return &e.Credits }},
+	{Name: "remaining_limit", Of: func(e *Entry) any { return &e.RemainingLimit }},
+	{Name: "hash", Of: func(e *Entry) any { return &e.Hash }},
+}
+
 // Encode writes what json.Marshal does, in a sixth of the time: a record is
 // written with every change.
-func (r *Record) Encode(e *jx.Encoder) {
-	e.ObjStart()
-	for _, f := range [...]struct{ name, value string }{
-		{"user_id", r.UserID}, {"user_name", r.UserName}, {"email", r.Email}, {"key", r.Key}, {"hash", r.Hash},
-	} {
-		e.FieldStart(f.name)
-		e.StrEscape(f.value)
-	}
-	for _, f := range [...]struct {
-		name  string
-		value Credits
-	}{{"total_limit", r.TotalLimit}, {"remaining_limit", r.RemainingLimit}, {"usage_limit", r.UsageLimit}} {
-		e.FieldStart(f.name)
-		f.value.Encode(e)
-	}
-	for _, f := range [...]struct {
-		name  string
-		value bool
-	}{{"suspended", r.Suspended}, {"erased", r.Erased}} {
-		if f.value {
-			e.FieldStart(f.name)
-			e.Bool(true)
-		}
-	}
-	e.FieldStart("seq")
-	e.Int64(r.Seq)
-	e.FieldStart("created_at")
-	EncodeTime(e, r.CreatedAt)
-	e.FieldStart("updated_at")
-	EncodeTime(e, r.UpdatedAt)
-	e.ObjEnd()
-}
+func (r *Record) Encode(e *jx.Encoder) { encode(e, RecordFields, r) }
 
 // Decode reads what Encode wrote, as json.Unmarshal does.
-func (r *Record) Decode(d *jx.Decoder) error { return d.ObjBytes(r.field) }
-
-func (r *Record) field(d *jx.Decoder, name []byte) (err error) {
-	switch string(name) {
-	case "user_id":
-		r.UserID, err = d.Str()
-	case "user_name":
-		r.UserName, err = d.Str()
-	case "email":
-		r.Email, err = d.Str()
-	case "key":
-		r.Key, err = d.Str()
-	case "hash":
-		r.Hash, err = d.Str()
-	case "total_limit":
-		err = r.TotalLimit.Decode(d)
-	case "remaining_limit":
-		err = r.RemainingLimit.Decode(d)
-	case "usage_limit":
-		err = r.UsageLimit.Decode(d)
-	case "suspended":
-		r.Suspended, err = d.Bool()
-	case "erased":
-		r.Erased, err = d.Bool()
-	case "seq":
-		r.Seq, err = d.Int64()
-	case "created_at":
-		r.CreatedAt, err = DecodeTime(d)
-	case "updated_at":
-		r.UpdatedAt, err = DecodeTime(d)
-	default:
-		err = d.Skip()
-	}
-	return err
-}
+func (r *Record) Decode(d *jx.Decoder) error { return decode(d, RecordFields, r) }
 
 // Encode writes what json.Marshal does.
-func (entry *Entry) Encode(e *jx.Encoder) {
-	e.ObjStart()
-	e.FieldStart("seq")
-	e.Int64(entry.Seq)
-	e.FieldStart("at")
-	EncodeTime(e, entry.At)
-	e.FieldStart("kind")
-	e.StrEscape(string(entry.Kind))
-	e.FieldStart("credits")
-	entry.Credits.Encode(e)
-	e.FieldStart("remaining_limit")
-	entry.RemainingLimit.Encode(e)
-	e.FieldStart("hash")
-	e.StrEscape(entry.Hash)
-	e.ObjEnd()
-}
-
-// EncodeTime writes a time as json.Marshal does.
-func EncodeTime(e *jx.Encoder, t time.Time) {
-	var b [len(time.RFC3339Nano) + 2]byte
-	e.Raw(append(t.AppendFormat(append(b[:0], '"'), time.RFC3339Nano), '"'))
-}
-
-// DecodeTime reads a time as json.Unmarshal does.
-func DecodeTime(d *jx.Decoder) (time.Time, error) {
-	text, err := d.Str()
-	if err != nil {
-		return time.Time{}, err
-	}
-	return time.Parse(time.RFC3339, text)
-}
+func (entry *Entry) Encode(e *jx.Encoder) { encode(e, EntryFields, entry) }

@@ -43,3 +43,28 @@ func TestEveryFieldIsEncodedAsJSONHasIt(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkRecord(b *testing.B) {
+	at := time.Date(2026, 11, 24, 1, 2, 3, 4_000_000, time.UTC)
+	r := &Record{
+		UserID: "u_42", UserName: "Ada Lovelace", Email: "ada@example.org", Key: "v1.0fa1b2c3.c2VhbGVkc2VhbGVkc2VhbGVkc2VhbGVkc2VhbGVkc2VhbGVk", Hash: "0f",
+		TotalLimit: 10 * Credit, RemainingLimit: 9_400_000_000, UsageLimit: Credit / 2, Seq: 7, CreatedAt: at, UpdatedAt: at,
+	}
+	var e jx.Encoder
+	b.Run("encode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			e.Reset()
+			r.Encode(&e)
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			var into Record
+			if err := into.Decode(jx.DecodeBytes(e.Bytes())); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

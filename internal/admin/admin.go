@@ -1,5 +1,5 @@
-// Package admin does what an operator asks of all users at once: it lists them,
-// and looks for keys at OpenRouter that nobody owns.
+// Package admin does what an operator asks of all users at once: it lists them, has
+// their keys sealed anew, and looks for keys at OpenRouter that nobody owns.
 //
 // What it deletes is certain to be nobody's: a key with a name of ours, older
 // than [Grace], whose hash is in no row of D1, and that neither the user of its
@@ -18,6 +18,7 @@ import (
 	"latchkey/internal/adminapi"
 	"latchkey/internal/openrouter"
 	"latchkey/internal/problem"
+	"latchkey/internal/seal"
 	"latchkey/internal/users"
 )
 
@@ -29,7 +30,12 @@ type Service struct {
 	Prefix string
 	// Knows asks a user's object whether it knows a key.
 	Knows func(user, hash string) (bool, error)
-	Now   func() time.Time
+	// SealAnew has a user's object seal its key with the current encryption key, and
+	// bring D1 up to that. It returns nil too where that was so already. Why it failed
+	// is in the log then.
+	SealAnew func(user string) error
+	Sealer   *seal.Sealer
+	Now      func() time.Time
 }
 
 // Query asks for a page of users.
@@ -43,27 +49,38 @@ type Query struct {
 func (s Service) List(q Query) (adminapi.UsersPage, error) {
 	after := users.First
 	if q.Cursor != "" {
-		decoded, err := base64.RawURLEncoding.DecodeString(q.Cursor)
-		if err != nil || json.Unmarshal(decoded, &after) != nil {
-			return adminapi.UsersPage{}, problem.New(problem.InvalidRequest, "The cursor is none that was given out here.")
+		if err := decodeCursor(q.Cursor, &after); err != nil {
+			return adminapi.UsersPage{}, err
 		}
 	}
 	listed, last, err := s.Table.List(after, q.Text, q.Limit)
 	if err != nil {
-		p := problem.New(problem.UpstreamUnavailable, "The database cannot be reached just now.")
-		p.RetryAfter, p.Cause = 5*time.Second, err
-		return adminapi.UsersPage{}, p
+		return adminapi.UsersPage{}, err
 	}
 	page := adminapi.UsersPage{Users: listed}
 	if last != nil {
-		encoded, err := json.Marshal(last)
-		if err != nil {
-			return adminapi.UsersPage{}, err
-		}
-		next := base64.RawURLEncoding.EncodeToString(encoded)
-		page.NextCursor = &next
+		page.NextCursor = encodeCursor(last)
 	}
 	return page, nil
+}
+
+// encodeCursor returns a place in a list as a client carries it.
+func encodeCursor(place any) *string {
+	encoded, err := json.Marshal(place)
+	if err != nil {
+		panic(err) // a place is plain data
+	}
+	cursor := base64.RawURLEncoding.EncodeToString(encoded)
+	return &cursor
+}
+
+// decodeCursor reads what encodeCursor wrote.
+func decodeCursor(cursor string, place any) error {
+	decoded, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil || json.Unmarshal(decoded, place) != nil {
+		return problem.New(problem.InvalidRequest, "The cursor is none that was given out here.")
+	}
+	return nil
 }
 
 // Grace is how long a key is left alone: it may be in the making.

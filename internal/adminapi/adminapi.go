@@ -8,6 +8,12 @@ import (
 	"latchkey/internal/account"
 )
 
+// Of a page: how much is on it where a client does not say, and at the most.
+const (
+	DefaultPage = 50
+	MaxPage     = 200
+)
+
 // User is a user without the key, as a row of D1 or the user's object has it. Times
 // are text: a row of an older table may have them in another form.
 type User struct {
@@ -23,6 +29,15 @@ type User struct {
 	CreatedAt      string          `json:"created_at"`
 	UpdatedAt      string          `json:"updated_at"`
 	Damaged        string          `json:"damaged,omitempty"` // why nothing but the id can be read
+}
+
+// UserOf returns a user's record as operators see it.
+func UserOf(r account.Record) User {
+	return User{
+		UserID: r.UserID, UserName: r.UserName, Email: r.Email, Hash: r.Hash,
+		TotalLimit: r.TotalLimit, RemainingLimit: r.RemainingLimit, UsageLimit: r.UsageLimit, Suspended: r.Suspended, Seq: r.Seq,
+		CreatedAt: r.CreatedAt.Format(time.RFC3339Nano), UpdatedAt: r.UpdatedAt.Format(time.RFC3339Nano),
+	}
 }
 
 // UsersPage is a page of GET /api/admin/users, newest change first.
@@ -110,6 +125,24 @@ type Orphan struct {
 	Hash      string `json:"hash"`
 	Name      string `json:"name"`
 	CreatedAt string `json:"created_at"` // RFC 3339
+}
+
+// ResealOptions say which part POST /api/admin/reseal does: of the users whose row
+// shows a key that is sealed with a previous encryption key, in the order of their
+// ids, at most Limit, after Cursor.
+type ResealOptions struct {
+	Limit  int    `json:"limit,omitempty"`  // 1 to [MaxPage]; 0: [DefaultPage]
+	Cursor string `json:"cursor,omitempty"` // empty: from the first
+}
+
+// ResealReport tells what became of that part. Whoever follows NextCursor until it is
+// nil has asked for every user once. Then Remaining counts those that failed: at 0 the
+// previous key is of no use any more; otherwise it is to be begun anew, later.
+type ResealReport struct {
+	Resealed   int      `json:"resealed"`    // users whose object holds no key any more that is sealed with a previous one
+	Failed     []string `json:"failed"`      // ids of users whose object could not do it; never nil
+	Remaining  int      `json:"remaining"`   // users still to be asked for, and those that failed since the first part
+	NextCursor *string  `json:"next_cursor"` // nil: all have been asked for
 }
 
 // Status is the answer to what goes on in the background: "erasing", "syncing".

@@ -312,17 +312,6 @@ func TestChallengesFollowRFC6750(t *testing.T) {
 	}
 }
 
-func FuzzVerifyLetsNobodyInUnsigned(f *testing.F) {
-	f.Add("Bearer a.b.c")
-	f.Add("Bearer eyJhbGciOiJub25lIn0.eyJ1aWQiOiJ1IiwiZXhwIjo0MTAyNDQ0ODAwfQ.")
-	v := newVerifier("", "")
-	f.Fuzz(func(t *testing.T, authorization string) {
-		if who, err := v.Verify(authorization); err == nil {
-			t.Errorf("%q let %+v in", authorization, who)
-		}
-	})
-}
-
 func TestAVerifiedTokenIsRememberedUntilItExpires(t *testing.T) {
 	at := now
 	v := New([]seal.Secret{seal.NewSecret(secret)}, "", "", func() time.Time { return at })

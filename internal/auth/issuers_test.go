@@ -119,7 +119,7 @@ func (i issuer) verifier(t *testing.T, set string) *auth.Verifier {
 	t.Helper()
 	env := map[string]string{
 		"OPENROUTER_PROVISIONING_API_KEY": "sk-or-v1-not-a-real-key", "JWT_SECRET_CLOUD": issuersSecret,
-		"KEY_ENCRYPTION_KEY": base64.StdEncoding.EncodeToString(make([]byte, 32)),
+		"KEY_ENCRYPTION_KEY": base64.StdEncoding.EncodeToString(make([]byte, 32)), "OPENROUTER_BASE_URL": "http://127.0.0.1/api/v1", // else no example would do
 	}
 	maps.Copy(env, i.env)
 	all, err := settings.Parse(func(name string) string { return env[name] }, func(string) bool { return true })

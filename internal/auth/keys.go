@@ -11,13 +11,15 @@ import (
 	"strings"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"latchkey/internal/seal"
 )
 
 // Key verifies signatures, of its own kind of algorithm alone.
 type Key struct {
 	id        string // kid of a key set; empty: it has none
 	algorithm string // the one that it is for; empty: all of its kind
-	material  any    // []byte (a secret), *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey
+	material  any    // seal.Secret, *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey
 }
 
 const (
@@ -37,7 +39,7 @@ func (k Key) fits(method jwt.SigningMethod) bool {
 	}
 	switch m := method.(type) {
 	case *jwt.SigningMethodHMAC:
-		_, ok := k.material.([]byte)
+		_, ok := k.material.(seal.Secret)
 		return ok
 	case *jwt.SigningMethodRSA, *jwt.SigningMethodRSAPSS:
 		_, ok := k.material.(*rsa.PublicKey)
@@ -50,6 +52,15 @@ func (k Key) fits(method jwt.SigningMethod) bool {
 		return ok
 	}
 	return false
+}
+
+// verifies tells whether the key verifies a signature of a method.
+func (k Key) verifies(method jwt.SigningMethod, signed string, signature []byte) bool {
+	material := k.material
+	if secret, ok := material.(seal.Secret); ok {
+		material = []byte(secret.Reveal())
+	}
+	return k.fits(method) && method.Verify(signed, signature, material) == nil
 }
 
 // ParsePublicKeys reads one or more public keys in PEM. A `\n` that was written

@@ -66,7 +66,7 @@ var kindOf = map[string]string{
 	"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519",
 }
 
-func pemOf(t *testing.T, public any) string {
+func pemOf(t testing.TB, public any) string {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {

@@ -16,9 +16,9 @@ import (
 // tabs is how many of one user ask at once.
 const tabs = 100
 
-// patient are settings under which a held call does not time out, and requests are
+// countedArrivals are settings under which a held call does not time out, and requests are
 // counted as they reach an object.
-var patient = with{vars: map[string]string{"OPENROUTER_TIMEOUT": "50s"}, script: "internal/e2e/testdata/counted.mjs"}
+var countedArrivals = with{vars: patient.vars, script: "internal/e2e/testdata/counted.mjs"}
 
 // arrived is how many requests of the user have reached the object.
 func (u *user) arrived() int {
@@ -71,7 +71,7 @@ func (u *user) views(replies []reply) []view {
 }
 
 func TestTabsOfANewUserShareOneProvisioning(t *testing.T) {
-	w := start(t, patient)
+	w := start(t, countedArrivals)
 	u := newUser(t, w)
 	views := u.together(tabs, "POST", "GET", me)
 	outcomes := map[string]int{}
@@ -91,7 +91,7 @@ func TestTabsOfANewUserShareOneProvisioning(t *testing.T) {
 }
 
 func TestTabsShareOneRotation(t *testing.T) {
-	w := start(t, patient)
+	w := start(t, countedArrivals)
 	for _, held := range []string{"GET", "DELETE", "POST"} {
 		t.Run("all come during "+held, func(t *testing.T) {
 			u := newUser(t, w)
@@ -118,7 +118,7 @@ func TestTabsShareOneRotation(t *testing.T) {
 }
 
 func TestRefreshesShareOneRotation(t *testing.T) {
-	w := start(t, patient)
+	w := start(t, countedArrivals)
 	u := newUser(t, w)
 	old := u.provisioned()
 	u.spend(old, 0.3)
@@ -135,7 +135,7 @@ func TestRefreshesShareOneRotation(t *testing.T) {
 // Tabs read while others refresh. A read may be answered before the refresh,
 // with the old key, or after it, with the new one.
 func TestRefreshesAndReadsAtOnce(t *testing.T) {
-	w := startAlone(t, patient)
+	w := startAlone(t, countedArrivals)
 	u := newUser(t, w)
 	old := u.provisioned()
 	u.spend(old, 0.3)
@@ -173,7 +173,7 @@ func TestRefreshesAndReadsAtOnce(t *testing.T) {
 // Hundreds of users in one isolate, each from several tabs: nobody gets what is
 // another's.
 func TestUsersAtOnce(t *testing.T) {
-	w := startAlone(t, patient)
+	w := startAlone(t, countedArrivals)
 	const users, each = 300, 3
 	all := make([]*user, users)
 	for i := range all {
@@ -216,7 +216,7 @@ func TestUsersAtOnce(t *testing.T) {
 // A client that hangs up changes nothing for the user: what was begun is
 // finished without anybody asking.
 func TestClientHangsUp(t *testing.T) {
-	w := start(t, patient)
+	w := start(t, countedArrivals)
 	for _, held := range []string{"GET", "DELETE", "POST"} {
 		for _, others := range []int{0, 3} {
 			t.Run(fmt.Sprintf("during %s, %d others waiting", held, others), func(t *testing.T) {
@@ -255,7 +255,7 @@ func TestClientHangsUp(t *testing.T) {
 // More requests than may wait come while a rotation takes its time. Those that
 // may wait get its key; the others are told so at once.
 func TestOverloaded(t *testing.T) {
-	w := startAlone(t, patient)
+	w := startAlone(t, countedArrivals)
 	u := newUser(t, w)
 	u.spend(u.provisioned(), 0.5)
 	gate := w.hold(t, "GET")

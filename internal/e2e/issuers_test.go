@@ -240,7 +240,7 @@ func TestFirstRequestsOfManyUsersAtOnce(t *testing.T) {
 		time.Sleep(time.Second) // a slow issuer
 		published(rw, r)
 	})
-	w := startAt(t, i, with{vars: map[string]string{"OPENROUTER_TIMEOUT": "50s"}})
+	w := startAt(t, i, patient)
 
 	// The one for whom it is read goes away meanwhile.
 	ctx, leave := context.WithTimeout(t.Context(), 300*time.Millisecond)

@@ -38,7 +38,7 @@ const tolerance = 1 << 20
 // Whatever grew with the number of requests would show: the memory stays that
 // of the first requests, near enough.
 func TestMemoryIsFlat(t *testing.T) {
-	w := startAlone(t, with{})
+	w := startAlone(t, patient) // it is about memory, and not about how fast the machine is
 	const users, warm, atATime = 700, 2_000, 25
 	all := make([]*user, users)
 	for i := range all {

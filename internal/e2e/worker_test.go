@@ -237,6 +237,9 @@ type gate struct {
 	open    func()
 }
 
+// patient are settings under which a held call does not time out.
+var patient = with{vars: map[string]string{"OPENROUTER_TIMEOUT": "50s"}}
+
 // hold holds the calls of a method to OpenRouter, from now on until the gate is
 // opened, in any case at the end of the test.
 func (w *worker) hold(t *testing.T, method string) *gate {

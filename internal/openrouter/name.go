@@ -2,6 +2,9 @@ package openrouter
 
 import "strings"
 
+// ClassPrefix begins the names of the keys of a class, which the command line makes.
+const ClassPrefix = "latchkey-class"
+
 // KeyName is the name of a key of ours: <prefix>:<user>:<op>. op is what makes
 // it unlike the user's other keys; it holds no colon, and neither does prefix.
 func KeyName(prefix, user, op string) string { return prefix + ":" + user + ":" + op }

@@ -928,6 +928,9 @@ func FuzzAnswers(f *testing.F) {
 		if err == nil && (!success || got.Hash != userKeyHash) || err != nil && got != (Key{}) {
 			t.Errorf("get: status %d gave %+v, %v", status, got, err)
 		}
+		if !got.Uncapped && (got.Left > MaxReading || got.Left < -MaxReading || got.Limit != nil && (got.Left > *got.Limit || *got.Limit < 0 || *got.Limit > MaxReading)) {
+			t.Errorf("get: believed %+v", got)
+		}
 		judged(t, status, err)
 
 		calls = 0
@@ -942,6 +945,27 @@ func FuzzAnswers(f *testing.F) {
 		if err == nil && !success && status != http.StatusNotFound {
 			t.Errorf("disable: status %d counts as disabled", status)
 		}
+		judged(t, status, err)
+
+		calls = 0
+		err = c.Assign("guardrail", userKeyHash)
+		if err == nil && !success {
+			t.Errorf("assign: status %d counts as assigned", status)
+		}
+		judged(t, status, err)
+
+		admin := Admin{Client: c}
+		calls = 0
+		record, err := admin.Record(userKeyHash)
+		if err == nil && (!success || record.Hash != userKeyHash) {
+			t.Errorf("record: status %d gave %+v", status, record)
+		}
+		judged(t, status, err)
+		calls = 0
+		_, _, err = admin.Credits()
+		judged(t, status, err)
+		calls = 0
+		_, err = admin.Activity("")
 		judged(t, status, err)
 
 		calls = 0
@@ -971,7 +995,7 @@ func judged(t *testing.T, status int, err error) {
 	default:
 		t.Errorf("status %d: kind %q", status, e.Kind)
 	}
-	if status >= 500 && !e.Uncertain || status >= 300 && status < 500 && status != http.StatusRequestTimeout && e.Uncertain {
+	if status >= 500 && !e.Uncertain || status >= 400 && status < 500 && status != http.StatusRequestTimeout && e.Uncertain {
 		t.Errorf("status %d: uncertain %t", status, e.Uncertain)
 	}
 	if e.RetryAfter < 0 || e.RetryAfter > maxRetryAfter || len(e.Error()) > 1000 {

@@ -13,20 +13,36 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 )
 
-// Secret is a key, a token or a password. Every verb of fmt, slog and JSON
-// shows it as [redacted]; [Secret.Reveal] is the only way to its text.
-type Secret struct{ text string }
+// Secret is a key, a token or a password. Formatters and encoders show it as
+// [redacted]; [Secret.Reveal] is the only way to its text. Two secrets are not
+// compared by ==.
+type Secret struct {
+	// A pointer: in an unexported field of some struct, fmt calls no method, and
+	// prints what it finds. That is an address then.
+	text *string
+}
 
 // NewSecret wraps a secret's text.
-func NewSecret(text string) Secret { return Secret{text} }
+func NewSecret(text string) Secret {
+	if text == "" {
+		return Secret{}
+	}
+	return Secret{&text}
+}
 
 const redacted = "[redacted]"
 
 // Reveal returns the text. Whoever calls it answers for where it goes.
-func (s Secret) Reveal() string { return s.text }
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
 
 // Format implements fmt.Formatter, so that no verb gets at the text.
 func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
@@ -34,8 +50,8 @@ func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
 // LogValue implements slog.LogValuer.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// MarshalJSON implements json.Marshaler.
-func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+// MarshalText implements encoding.TextMarshaler, for JSON, XML and slog.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // KeySize is the length of an encryption key in bytes: AES-256.
 const KeySize = 32
@@ -82,12 +98,25 @@ const version = "v1"
 
 var encoding = base64.RawURLEncoding
 
+// StalePrefixes returns what begins whatever was sealed under one of the previous
+// keys, and nothing that was sealed under the current one. They are of one length.
+func (s *Sealer) StalePrefixes() []string {
+	var prefixes []string
+	for id := range s.aeads {
+		if id != s.current {
+			prefixes = append(prefixes, version+"."+id+".")
+		}
+	}
+	slices.Sort(prefixes)
+	return prefixes
+}
+
 // Seal encrypts a secret of the user.
 func (s *Sealer) Seal(user string, secret Secret) string {
 	aead := s.aeads[s.current]
 	nonce := make([]byte, aead.NonceSize())
 	rand.Read(nonce) // never fails: crypto/rand ends the program instead
-	box := aead.Seal(nonce, nonce, []byte(secret.text), []byte(user))
+	box := aead.Seal(nonce, nonce, []byte(secret.Reveal()), []byte(user))
 	return version + "." + s.current + "." + encoding.EncodeToString(box)
 }
 
@@ -96,7 +125,7 @@ func (s *Sealer) Seal(user string, secret Secret) string {
 // any of the text.
 func (s *Sealer) Open(user, sealed string) (secret Secret, stale bool, err error) {
 	parts := strings.Split(sealed, ".")
-	if len(parts) != 3 || parts[0] != version {
+	if len(parts) != 3 || parts[0] != version || len(parts[1]) != len(s.current) {
 		return Secret{}, false, errors.New("seal: not in a form that is known here")
 	}
 	aead, ok := s.aeads[parts[1]]
@@ -111,5 +140,5 @@ func (s *Sealer) Open(user, sealed string) (secret Secret, stale bool, err error
 	if err != nil {
 		return Secret{}, false, errors.New("seal: damaged, or sealed for another user")
 	}
-	return Secret{string(text)}, parts[1] != s.current, nil
+	return NewSecret(string(text)), parts[1] != s.current, nil
 }

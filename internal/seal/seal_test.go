@@ -2,9 +2,7 @@ package seal
 
 import (
 	"bytes"
-	"encoding/json"
-	"fmt"
-	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -48,16 +46,33 @@ func TestOpensUnderAPreviousKeyAndSaysStale(t *testing.T) {
 	}
 }
 
+func TestStalePrefixesAreOfWhatAPreviousKeySealed(t *testing.T) {
+	s := newSealer(t, 3, 1, 2, 3)
+	prefixes := s.StalePrefixes()
+	if len(prefixes) != 2 || len(prefixes[0]) != len(prefixes[1]) {
+		t.Fatalf("prefixes %q", prefixes)
+	}
+	for key, want := range map[byte]bool{1: true, 2: true, 3: false, 4: false} {
+		sealed := newSealer(t, key).Seal("ada", NewSecret(text))
+		if got := slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(sealed, p) }); got != want {
+			t.Errorf("key %d: %v", key, got)
+		}
+		if _, stale, err := s.Open("ada", sealed); err == nil && stale != want {
+			t.Errorf("key %d: stale %v, by its prefix %v", key, stale, want)
+		}
+	}
+}
+
 func TestOpenRefusesWhatWasTamperedWith(t *testing.T) {
 	s := newSealer(t, 1)
 	sealed := s.Seal("ada", NewSecret(text))
 	for _, bad := range []string{
-		"", text, "v1", "v2" + sealed[2:], sealed[:len(sealed)-2], sealed + "AA", sealed[:20] + "!" + sealed[21:],
+		"", text, "v1", "v1." + text + ".AAAA", "v1." + strings.Repeat("0", 1000) + ".AAAA", "v2" + sealed[2:], sealed[:len(sealed)-2], sealed + "AA", sealed[:20] + "!" + sealed[21:],
 		strings.Join(append(strings.Split(sealed, ".")[:2], "AAAA"), "."),
 	} {
 		if got, _, err := s.Open("ada", bad); err == nil {
 			t.Errorf("Open(%q) = %q", bad, got.Reveal())
-		} else if strings.Contains(err.Error(), text) {
+		} else if strings.Contains(err.Error(), text) || len(err.Error()) > 100 {
 			t.Errorf("the error shows the secret: %v", err)
 		}
 	}
@@ -69,33 +84,4 @@ func TestNewRefusesAKeyOfAnotherLength(t *testing.T) {
 			t.Errorf("a key of %d bytes was taken", n)
 		}
 	}
-}
-
-func TestASecretPrintsRedactedEverywhere(t *testing.T) {
-	s := NewSecret(text)
-	holder := struct{ Key Secret }{s}
-	var out bytes.Buffer
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%T %[1]v"} {
-		fmt.Fprintf(&out, verb+"\n", s)
-		fmt.Fprintf(&out, verb+"\n", holder)
-		fmt.Fprintf(&out, verb+"\n", &holder)
-	}
-	slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "key", s, "holder", holder)
-	slog.New(slog.NewTextHandler(&out, nil)).Info("m", "key", s, "holder", holder)
-	if err := json.NewEncoder(&out).Encode(holder); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprintln(&out, fmt.Errorf("wrapped %v", s))
-	if strings.Contains(out.String(), "sk-or") || strings.Contains(out.String(), fmt.Sprintf("%x", text)) {
-		t.Errorf("a secret was printed:\n%s", out.String())
-	}
-}
-
-func FuzzOpenNeverPanics(f *testing.F) {
-	s, _ := New(make([]byte, KeySize))
-	f.Add("ada", s.Seal("ada", NewSecret(text)))
-	f.Add("", "v1..")
-	f.Fuzz(func(t *testing.T, user, sealed string) {
-		s.Open(user, sealed) //nolint:errcheck // only its not panicking is asked for
-	})
 }

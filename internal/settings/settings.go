@@ -45,9 +45,6 @@ type Settings struct {
 	Sealer         *seal.Sealer
 }
 
-// minSecretBytes is what HS256 wants of its key (RFC 7518 §3.2).
-const minSecretBytes = 32
-
 const (
 	// maxDuration keeps every sum of times in range: a [time.Duration] holds 292
 	// years. Nobody wants more.
@@ -63,8 +60,6 @@ const (
 	maxPrefixBytes = 32
 	// maxRateLimit is more than one object can answer.
 	maxRateLimit = 100_000
-	// classPrefix begins the names of keys that are not the Worker's.
-	classPrefix = "latchkey-class"
 )
 
 // bindings that the program cannot do without.
@@ -113,8 +108,9 @@ func Parse(getenv func(string) string, bound func(string) bool) (Settings, error
 		p.bad("JWT_SECRET_CLOUD, JWT_PUBLIC_KEY or JWT_JWKS_URL", "is missing")
 	}
 	if getenv("ADMIN_TOKEN") != "" {
-		s.AdminToken = p.secret("ADMIN_TOKEN", minSecretBytes)
+		s.AdminToken = p.secret("ADMIN_TOKEN", auth.MinSecretBytes)
 	}
+	p.refuseExamples(s.OpenRouterURL)
 	for _, name := range bindings {
 		if !bound(name) {
 			p.bad(name, "is not bound")
@@ -124,6 +120,34 @@ func Parse(getenv func(string) string, bound func(string) bool) (Settings, error
 		p.consistent(s)
 	}
 	return s, errors.Join(p.errs...)
+}
+
+// Secrets are the settings that nobody else may know.
+var Secrets = []string{
+	"JWT_SECRET_CLOUD", "JWT_SECRET_CLOUD_PREVIOUS", "OPENROUTER_PROVISIONING_API_KEY", "OPENROUTER_MANAGEMENT_KEY",
+	"KEY_ENCRYPTION_KEY", "KEY_ENCRYPTION_KEY_PREVIOUS", "ADMIN_TOKEN",
+}
+
+// exampleMarks: one of them is in each secret that stands in the pages of this
+// repository, and none comes up in a random text.
+var exampleMarks = []string{"not-a-real", "stand-in-", "…"}
+
+// refuseExamples refuses secrets that everybody knows, unless OpenRouter is on this
+// machine: then it is a stand-in, and all of it local development.
+func (p *parser) refuseExamples(openRouterURL string) {
+	if u, err := url.Parse(openRouterURL); err == nil && loopback(u) {
+		return
+	}
+	for _, name := range Secrets {
+		value := p.getenv(name)
+		decoded, _ := base64.StdEncoding.DecodeString(value) // an encryption key
+		for _, mark := range exampleMarks {
+			if strings.Contains(value, mark) || strings.Contains(string(decoded), mark) {
+				p.bad(name, "is an example, which everybody knows: set one of your own")
+				break
+			}
+		}
+	}
 }
 
 // consistent refuses settings under which every request would mint a new key,
@@ -148,8 +172,8 @@ func (p *parser) consistent(s Settings) {
 	if s.Tokens.MaxLifetime < time.Second {
 		p.bad("JWT_MAX_LIFETIME", "must be 1s or more")
 	}
-	if s.KeyNamePrefix == classPrefix {
-		p.bad("KEY_NAME_PREFIX", "must not be "+classPrefix+", with which the command line names the keys of a class")
+	if s.KeyNamePrefix == openrouter.ClassPrefix {
+		p.bad("KEY_NAME_PREFIX", "must not be "+openrouter.ClassPrefix+", with which the command line names the keys of a class")
 	}
 	if s.KeyTTL != 0 && s.KeyTTL < minKeyTTL {
 		p.bad("KEY_TTL", "must be 0, or 10s or more")
@@ -223,9 +247,12 @@ func (p *parser) keySetURL(name string) string {
 
 // private tells whether nobody else can read or change what is sent to a URL.
 func private(u *url.URL) bool {
-	host := u.Hostname()
-	loopback := host == "localhost" || net.ParseIP(host).IsLoopback()
-	return host != "" && (u.Scheme == "https" || u.Scheme == "http" && loopback) && u.User == nil && u.Fragment == ""
+	return u.Hostname() != "" && (u.Scheme == "https" || u.Scheme == "http" && loopback(u)) && u.User == nil && u.Fragment == ""
+}
+
+// loopback tells whether a URL is of this machine.
+func loopback(u *url.URL) bool {
+	return u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback()
 }
 
 const (
@@ -294,7 +321,7 @@ func (p *parser) jwtSecrets(names ...string) []seal.Secret {
 		if p.getenv(name) == "" {
 			continue
 		}
-		secret := p.secret(name, minSecretBytes)
+		secret := p.secret(name, auth.MinSecretBytes)
 		if strings.Contains(secret.Reveal(), "-----BEGIN ") {
 			p.bad(name, "must be no PEM key: a public one is no secret, and belongs in JWT_PUBLIC_KEY")
 		}

@@ -2,6 +2,7 @@ package settings
 
 import (
 	"encoding/base64"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -18,8 +19,8 @@ import (
 )
 
 var secrets = map[string]string{
-	"JWT_SECRET_CLOUD":                "not-a-real-secret-not-a-real-secret",
-	"OPENROUTER_PROVISIONING_API_KEY": "sk-or-v1-not-a-real-key",
+	"JWT_SECRET_CLOUD":                "a-secret-of-nobody-that-tests-alone-know",
+	"OPENROUTER_PROVISIONING_API_KEY": "sk-or-v1-a-key-of-nobody",
 	"KEY_ENCRYPTION_KEY":              base64.StdEncoding.EncodeToString(make([]byte, 32)),
 }
 
@@ -59,7 +60,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"JWT_PUBLIC_KEY": publicKeys, "JWT_JWKS_URL": "https://issuer.example/keys?policy=1", "JWT_AUTHORIZED_PARTIES": "https://a.example",
 		"JWT_USER_ID_CLAIM": "user_id", "JWT_USER_ID_PREFIXED": "true", "JWT_MAX_LIFETIME": "1h",
 		"JWT_SECRET_CLOUD_PREVIOUS": "an-older-secret-an-older-secret-an-o", "KEY_ENCRYPTION_KEY_PREVIOUS": secrets["KEY_ENCRYPTION_KEY"],
-		"ADMIN_TOKEN": "not-a-real-token-not-a-real-token-", "ROTATION_OVERLAP": "60s", "KEY_TTL": "10s",
+		"ADMIN_TOKEN": "a-token-of-nobody-that-tests-alone-know", "ROTATION_OVERLAP": "60s", "KEY_TTL": "10s",
 		"OPENROUTER_WORKSPACE_ID": "0FA1b2c3-d4e5-4f60-8a9b-0c1d2e3f4a5b", "OPENROUTER_GUARDRAIL_ID": "gr_Not-a-real-1", "KEY_NAME_PREFIX": "staging-2",
 	})
 	if err != nil {
@@ -94,7 +95,7 @@ func TestABadSettingIsNamed(t *testing.T) {
 		{"JWT_USER_ID_PREFIXED", "yes"}, {"JWT_MAX_LIFETIME", "0s"}, {"JWT_MAX_LIFETIME", "87601h"}, {"JWT_MAX_LIFETIME", "366d"},
 		{"JWT_SECRET_CLOUD", "short"}, {"JWT_SECRET_CLOUD_PREVIOUS", "short"}, {"ADMIN_TOKEN", "short"},
 		{"OPENROUTER_PROVISIONING_API_KEY", ""}, {"KEY_ENCRYPTION_KEY", ""}, {"KEY_ENCRYPTION_KEY", "c2hvcnQ="}, {"KEY_ENCRYPTION_KEY", "!"},
-		{"KEY_ENCRYPTION_KEY_PREVIOUS", "c2hvcnQ="}, {"OPENROUTER_MANAGEMENT_KEY", "sk-or-v1-another-fake-key"},
+		{"KEY_ENCRYPTION_KEY_PREVIOUS", "c2hvcnQ="}, {"OPENROUTER_MANAGEMENT_KEY", "sk-or-v1-another-key-of-nobody"},
 		{"ROTATION_OVERLAP", "-1s"}, {"ROTATION_OVERLAP", "1m 5s"}, {"KEY_TTL", "9s"}, {"KEY_TTL", "-1h"},
 		{"OPENROUTER_WORKSPACE_ID", "default"}, {"OPENROUTER_WORKSPACE_ID", "0fa1b2c3d4e54f608a9b0c1d2e3f4a5b"},
 		{"OPENROUTER_WORKSPACE_ID", "0fa1b2c3-d4e5-4f60-8a9b-0c1d2e3f4a5g"}, {"OPENROUTER_WORKSPACE_ID", "0fa1b2c3-d4e5-4f60-8a9b-0c1d2e3f4a5b-"},
@@ -125,7 +126,7 @@ func TestTokensNeedASecretOrAPublicKeyOrAKeySet(t *testing.T) {
 }
 
 func TestTheProvisioningKeyGoesByTwoNames(t *testing.T) {
-	const key, other = "sk-or-v1-not-a-real-key", "sk-or-v1-another-fake-key"
+	const key, other = "sk-or-v1-a-key-of-nobody", "sk-or-v1-another-key-of-nobody"
 	for _, c := range []struct{ provisioning, management, named string }{
 		{key, "", ""}, {"", key, ""}, {key, key, ""},
 		{"", "", "OPENROUTER_PROVISIONING_API_KEY or OPENROUTER_MANAGEMENT_KEY "},
@@ -166,10 +167,10 @@ func TestWranglerHasTheDefaults(t *testing.T) {
 	}
 	read := map[string]bool{}
 	_, _ = Parse(func(name string) string { read[name] = true; return "" }, func(string) bool { return true })
-	for _, secret := range []string{
-		"JWT_SECRET_CLOUD", "JWT_SECRET_CLOUD_PREVIOUS", "OPENROUTER_PROVISIONING_API_KEY", "OPENROUTER_MANAGEMENT_KEY",
-		"KEY_ENCRYPTION_KEY", "KEY_ENCRYPTION_KEY_PREVIOUS", "ADMIN_TOKEN",
-	} {
+	for _, secret := range Secrets {
+		if !read[secret] {
+			t.Errorf("%s is not read", secret)
+		}
 		delete(read, secret)
 	}
 	if got, want := slices.Sorted(maps.Keys(vars)), slices.Sorted(maps.Keys(read)); !slices.Equal(got, want) {
@@ -199,4 +200,142 @@ func TestAllThatIsWrongIsNamedAtOnceWithoutTheSecrets(t *testing.T) {
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a secret is shown: %v", err)
 	}
+}
+
+func TestNoVerbShowsASecretOfTheSettings(t *testing.T) {
+	s, err := parse(map[string]string{"ADMIN_TOKEN": "a-token-of-nobody-that-tests-alone-know"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier := auth.NewVerifier(s.Tokens, time.Now)
+	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		for _, shown := range []any{s, &s, s.Tokens, verifier, *verifier, *s.Sealer} {
+			out := fmt.Sprintf(format, shown)
+			for _, secret := range []string{"of-nobody", fmt.Sprintf("%x", "of-nobody"), strings.Trim(fmt.Sprint([]byte("of-nobody")), "[]")} {
+				if strings.Contains(out, secret) {
+					t.Errorf("%s of a %T: %s", format, shown, out)
+				}
+			}
+		}
+	}
+}
+
+// What is set where everybody can read it, the repository's examples, is no secret.
+func TestAnExampleIsRefusedUnlessOpenRouterIsAStandIn(t *testing.T) {
+	examples := map[string]string{
+		"JWT_SECRET_CLOUD": "not-a-real-secret-not-a-real-secret", "JWT_SECRET_CLOUD_PREVIOUS": "not-a-real-secret-that-was-there-before", "ADMIN_TOKEN": "not-a-real-token-not-a-real-token-",
+		"KEY_ENCRYPTION_KEY":              base64.StdEncoding.EncodeToString([]byte("not-a-real-key-of-32-bytes-at-al")),
+		"KEY_ENCRYPTION_KEY_PREVIOUS":     base64.StdEncoding.EncodeToString([]byte("32-bytes-of-a-key-not-a-real-one")),
+		"OPENROUTER_PROVISIONING_API_KEY": "sk-or-v1-stand-in-which-OpenRouter-does-not-know", "OPENROUTER_MANAGEMENT_KEY": "sk-or-v1-not-a-real-key",
+	}
+	for _, name := range Secrets {
+		change := map[string]string{name: examples[name]}
+		if name == "OPENROUTER_MANAGEMENT_KEY" {
+			change["OPENROUTER_PROVISIONING_API_KEY"] = ""
+		}
+		_, err := parse(change)
+		if want := name + " is an example, which everybody knows: set one of your own"; err == nil || err.Error() != want {
+			t.Errorf("%v; want %s", err, want)
+		}
+		for _, local := range []string{"http://127.0.0.1:8788/api/v1", "http://localhost:8788/api/v1", "http://[::1]:8788/api/v1"} {
+			change["OPENROUTER_BASE_URL"] = local
+			if _, err := parse(change); err != nil {
+				t.Errorf("%s at %s: %v", name, local, err)
+			}
+		}
+		change["OPENROUTER_BASE_URL"] = "https://127.0.0.1.example.org/api/v1"
+		if _, err := parse(change); err == nil {
+			t.Errorf("%s is taken elsewhere", name)
+		}
+	}
+}
+
+// Whatever may be pasted from the repository's pages is refused as it stands.
+func TestNoSecretOfThePagesWouldBeTaken(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatal(pages, err)
+	}
+	examples := 0
+	set := regexp.MustCompile(`\b(` + strings.Join(Secrets, "|") + `)["']?[ \t]*[=:][ \t]*["'\x60]?([^\s"'\x60|)]+)`)
+	for _, page := range append(pages, "../../README.md", "../../.dev.vars.example", "../../wrangler.toml") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range set.FindAllStringSubmatch(string(text), -1) {
+			name, value := found[1], found[2]
+			if strings.HasPrefix(value, "$") { // a variable of the shell
+				continue
+			}
+			examples++
+			change := map[string]string{"OPENROUTER_PROVISIONING_API_KEY": ""}
+			if name != "OPENROUTER_MANAGEMENT_KEY" {
+				change = map[string]string{}
+			}
+			change[name] = value
+			if _, err := parse(change); err == nil {
+				t.Errorf("%s: %s=%s would be taken: write not-a-real into it", page, name, value)
+			}
+		}
+	}
+	if examples == 0 {
+		t.Error("no example is found")
+	}
+}
+
+// The variables of wrangler.toml are all there are.
+func TestEveryDurationAndAmountHasBounds(t *testing.T) {
+	duration, number := regexp.MustCompile(`^[0-9.]+(ms|s|m|h)$`), regexp.MustCompile(`^[0-9.]+$`)
+	// Each with what is just beyond it; otherwise it is from 0 to 10 years.
+	least := map[string]string{
+		"OPENROUTER_TIMEOUT": "1ms 999us", "JWT_MAX_LIFETIME": "1s 999ms", "TOTAL_LIMIT": "0.100000001 0.1", "KEY_LIMIT": "0.500000001 0.5",
+	}
+	most := map[string]string{
+		"OPENROUTER_TIMEOUT": "5m 5m1ms", "RATE_LIMIT": "100000 100001", "TOTAL_LIMIT": "4000000 4000001", "KEY_LIMIT": "10000 10000.000000001",
+		"ROTATE_BELOW": "0.999999999 1", "RENEW_AT": "9.999999999 10",
+	}
+	checked := 0
+	for name, standard := range section(t, "[vars]") {
+		isDuration, isNumber := duration.MatchString(standard), number.MatchString(standard)
+		if !isDuration && !isNumber {
+			continue
+		}
+		checked++
+		low, high := least[name], most[name]
+		if low == "" {
+			low = "0 -1"
+		}
+		if high == "" {
+			high = "87600h 87600h1ns"
+		}
+		for _, bound := range []string{low, high} {
+			within, beyond, _ := strings.Cut(bound, " ")
+			if isDuration {
+				within, beyond = unit(within), unit(beyond)
+			}
+			if _, err := parse(map[string]string{name: within}); err != nil {
+				t.Errorf("%s=%s: %v", name, within, err)
+			}
+			if _, err := parse(map[string]string{name: beyond}); err == nil || !strings.Contains(err.Error(), name) { // it may be measured by another
+				t.Errorf("%s=%s: %v", name, beyond, err)
+			}
+		}
+		for _, wild := range []string{"NaN", "Inf", "-Inf", "1e308", "1e400", "-1", "-1s", "2562048h", "9223372036854775807ns1ns", "99999999999999999999h", "0x10", "1_000_000_000", "١", "1,5", "1 h", "s", "."} {
+			if _, err := parse(map[string]string{name: wild}); err == nil || !strings.HasPrefix(err.Error(), name+" ") {
+				t.Errorf("%s=%s: %v", name, wild, err)
+			}
+		}
+	}
+	if checked < 12 {
+		t.Errorf("%d durations and amounts are checked", checked)
+	}
+}
+
+// unit adds the unit of a duration, where it lacks one.
+func unit(duration string) string {
+	if strings.Trim(duration, "-0123456789") == "" {
+		return duration + "s"
+	}
+	return duration
 }

@@ -15,7 +15,7 @@ import (
 
 // loose is a database whose table `users` takes anything in every column, as one
 // may that somebody else has made.
-func loose(t *testing.T) (sqlite, Table) {
+func loose(t testing.TB) (sqlite, Table) {
 	t.Helper()
 	db, table := migrated(t)
 	db.exec(t, `DROP TABLE users;
@@ -24,7 +24,7 @@ CREATE INDEX users_by_change ON users (updated_at, user_id)`)
 	return db, table
 }
 
-func (d sqlite) exec(t *testing.T, statements string, args ...any) {
+func (d sqlite) exec(t testing.TB, statements string, args ...any) {
 	t.Helper()
 	if _, err := d.Exec(statements, args...); err != nil {
 		t.Fatal(err)
@@ -33,7 +33,7 @@ func (d sqlite) exec(t *testing.T, statements string, args ...any) {
 
 // pages returns all users that are listed, page by page, and how long the longest
 // page is in bytes.
-func pages(t *testing.T, table Table, text string, limit int) (all []adminapi.User, longest int) {
+func pages(t testing.TB, table Table, text string, limit int) (all []adminapi.User, longest int) {
 	t.Helper()
 	after := First
 	for range 1000 {

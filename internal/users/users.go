@@ -1,8 +1,8 @@
 // Package users is what D1 holds: one row for each user, and the ledger.
 //
 // D1 is a read model. The user's Durable Object holds the truth and writes here
-// after the fact, as often as it takes: a row only ever gives way to one with a
-// higher seq, and a ledger entry that is there already stays, so that writing
+// after the fact, as often as it takes: a row never gives way to one with a
+// lower seq, and a ledger entry that is there already stays, so that writing
 // twice or late does no harm.
 //
 // Others may write there too. SQLite takes anything in any column, so a row may
@@ -11,17 +11,14 @@
 package users
 
 import (
-	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"latchkey/internal/account"
-	"latchkey/internal/adminapi"
+	"latchkey/internal/problem"
 )
 
 // DB is a database that runs statements as one transaction.
@@ -37,12 +34,9 @@ type Statement struct {
 	Args []any  `json:"args"`
 }
 
-// Table reads and writes the rows.
+// Table reads and writes the rows. Its errors are problems: upstream_unavailable
+// where the database cannot be asked.
 type Table struct{ DB DB }
-
-// row is a row as the database gives it, by column: texts, float64s, and nil for
-// what is NULL or has no form in JSON, as Infinity.
-type row map[string]any
 
 // query runs one statement and returns its rows.
 func (t Table) query(sql string, args ...any) ([]row, error) {
@@ -57,35 +51,18 @@ func (t Table) query(sql string, args ...any) ([]row, error) {
 	return rows, json.Unmarshal(results[0], &rows)
 }
 
-const (
-	// maxText is the number of bytes at which a text is cut in SQL, so that no
-	// page is huge. It is a bit above what a token of 8 KiB can carry.
-	maxText = 8 << 10
-	// maxShown is how many bytes are shown of a text that was cut.
-	maxShown = 100
-	// maxSeq bounds seq: numbers cross to D1 and back as doubles, and there have to
-	// be numbers left for what follows on a row that is imported.
-	maxSeq = 1 << 52
-)
+// retryAfter is when a client may try again: D1 is seldom away for longer.
+const retryAfter = 5 * time.Second
 
-// textColumn selects a column of texts, none of them longer than maxText.
-func textColumn(name string) string {
-	return fmt.Sprintf(`CASE WHEN length(CAST(%[1]s AS BLOB)) < %[2]d THEN %[1]s ELSE CAST(substr(CAST(%[1]s AS BLOB), 1, %[2]d) AS TEXT) END AS %[1]s`, name, maxText)
+// unreachable is the error of what could not be read or written: a problem that a
+// client may see, since later it may work.
+func unreachable(what string, err error) error {
+	p := problem.New(problem.UpstreamUnavailable, "The database cannot be reached just now.")
+	p.RetryAfter, p.Cause = retryAfter, fmt.Errorf("users: %s: %w", what, err)
+	return p
 }
 
-// numberColumn selects a column of numbers, and NULL for anything else in it.
-func numberColumn(name string) string {
-	return fmt.Sprintf(`CASE WHEN typeof(%[1]s) IN ('integer', 'real') THEN %[1]s END AS %[1]s`, name)
-}
-
-// columns selects all of a row but its key.
-var columns = strings.Join([]string{
-	textColumn("user_id"), textColumn("user_name"), textColumn("email"), textColumn("hash"),
-	numberColumn("total_limit"), numberColumn("remaining_limit"), numberColumn("usage_limit"), numberColumn("suspended"), numberColumn("seq"),
-	textColumn("created_at"), textColumn("updated_at"),
-}, ", ")
-
-var find = `SELECT ` + columns + `, ` + textColumn("key") + ` FROM users WHERE user_id = ?`
+var find = `SELECT ` + selected() + ` FROM users WHERE user_id = ?`
 
 // DamagedError says that a user's row makes no sense.
 type DamagedError struct {
@@ -102,7 +79,7 @@ func (e *DamagedError) Error() string { return "the row in D1 is damaged: " + e.
 func (t Table) Find(user string) (account.Record, bool, error) {
 	rows, err := t.query(find, user)
 	if err != nil {
-		return account.Record{}, false, fmt.Errorf("users: find: %w", err)
+		return account.Record{}, false, unreachable("find", err)
 	}
 	if len(rows) == 0 {
 		return account.Record{}, false, nil
@@ -115,103 +92,24 @@ func (t Table) Find(user string) (account.Record, bool, error) {
 	return record, true, nil
 }
 
-// record returns what a row holds, and the first thing that is wrong with it; ""
-// where it makes sense. What makes none is left out of the record.
-func (r row) record() (record account.Record, damage string) {
-	wrong := func(column, what string) {
-		if damage == "" {
-			damage = column + " " + what
+// upsert writes a row. One that is there gives way to the same record too: that
+// fills columns which are younger than the row.
+var upsert = func() string {
+	var names, changes []string
+	for _, c := range recordColumns {
+		names = append(names, c.Name)
+		if c.Name != "user_id" {
+			changes = append(changes, c.Name+` = excluded.`+c.Name)
 		}
 	}
-	text := func(column string) string {
-		text, ok := r[column].(string)
-		switch {
-		case !ok && r[column] != nil: // an older table may have NULL
-			wrong(column, "is no text")
-		case len(text) >= maxText:
-			wrong(column, "is too long")
-			return r.shown(column)
-		}
-		return text
-	}
-	credits := func(column string) account.Credits {
-		number, ok := r[column].(float64)
-		if !ok {
-			wrong(column, "is no number")
-			return 0
-		}
-		credits, err := account.CreditsOf(number)
-		if err != nil {
-			wrong(column, "is out of range")
-		}
-		return credits
-	}
-	whole := func(column string, most float64) int64 {
-		number, ok := r[column].(float64)
-		if !ok || number != math.Trunc(number) || number < 0 || number > most {
-			wrong(column, fmt.Sprintf("is no whole number from 0 to %.0f", most))
-			return 0
-		}
-		return int64(number)
-	}
-	date := func(column string) time.Time {
-		at, ok := parseTime(text(column))
-		if !ok {
-			wrong(column, "is no time")
-		}
-		return at
-	}
-	record = account.Record{
-		UserID: text("user_id"), UserName: text("user_name"), Email: text("email"), Key: text("key"), Hash: text("hash"),
-		TotalLimit: credits("total_limit"), RemainingLimit: credits("remaining_limit"), UsageLimit: credits("usage_limit"),
-		Suspended: whole("suspended", 1) == 1, Seq: whole("seq", maxSeq),
-		CreatedAt: date("created_at"), UpdatedAt: date("updated_at"),
-	}
-	return record, damage
-}
+	return `INSERT INTO users (` + strings.Join(names, `, `) + `)
+VALUES (` + marks(len(names)) + `)
+ON CONFLICT (user_id) DO UPDATE SET ` + strings.Join(changes, `, `) + `
+WHERE excluded.seq >= users.seq OR ` + unsound
+}()
 
-// shown is a text for an operator to see, or what that begins with.
-func (r row) shown(column string) string {
-	text, _ := r[column].(string)
-	if len(text) < maxText {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxShown], "") + "…"
-}
-
-// parseTime reads the times of older tables too: SQLite's own form, which is
-// UTC, and none, for which the zero time stands: "long ago".
-func parseTime(text string) (time.Time, bool) {
-	if text == "" {
-		return time.Time{}, true
-	}
-	for _, layout := range []string{time.RFC3339, time.DateTime} {
-		t, err := time.Parse(layout, text)
-		if t = t.UTC(); err == nil && t.Year() >= 0 && t.Year() <= 9999 { // JSON has no others
-			return t, true
-		}
-	}
-	return time.Time{}, false
-}
-
-// unsound holds for a row with numbers that make no sense. Its seq, even one that
-// does, guards nothing.
-var unsound = fmt.Sprintf(`NOT coalesce(users.seq BETWEEN 0 AND %d AND users.seq = CAST(users.seq AS INTEGER) AND users.suspended BETWEEN 0 AND 1
-  AND users.total_limit BETWEEN -%[2]s AND %[2]s AND users.remaining_limit BETWEEN -%[2]s AND %[2]s AND users.usage_limit BETWEEN -%[2]s AND %[2]s, 0)`,
-	int64(maxSeq), account.MaxCredits)
-
-var upsert = `INSERT INTO users (user_id, user_name, email, key, hash, total_limit, remaining_limit, usage_limit, seq, created_at, updated_at, suspended)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (user_id) DO UPDATE SET user_name = excluded.user_name, email = excluded.email, key = excluded.key, hash = excluded.hash,
-  total_limit = excluded.total_limit, remaining_limit = excluded.remaining_limit, usage_limit = excluded.usage_limit,
-  seq = excluded.seq, created_at = excluded.created_at, updated_at = excluded.updated_at, suspended = excluded.suspended
-WHERE excluded.seq > users.seq OR ` + unsound
-
-const (
-	appendEntries = `INSERT INTO ledger (user_id, seq, at, kind, credits, remaining_limit, hash) VALUES `
-	entryRow      = `(?, ?, ?, ?, ?, ?, ?)`
-	unlessThere   = ` ON CONFLICT (user_id, seq) DO NOTHING`
-)
+// marks are so many parameters.
+func marks(count int) string { return `?` + strings.Repeat(`, ?`, count-1) }
 
 // MaxEntries is how many ledger entries one Save may carry: four statements of as
 // many as D1 takes, which binds at most 100 parameters to one; an entry has seven.
@@ -224,16 +122,13 @@ const (
 // may be repeated, and a late one does not overwrite a newer record, unless that
 // has numbers that make no sense.
 func (t Table) Save(r account.Record, entries []account.Entry) error {
-	suspended := int64(0)
-	if r.Suspended {
-		suspended = 1
+	var args []any
+	for _, c := range recordColumns {
+		args = append(args, parameter(c.Of(&r)))
 	}
-	statements := append([]Statement{{upsert, []any{
-		r.UserID, r.UserName, r.Email, r.Key, r.Hash, r.TotalLimit.Float64(), r.RemainingLimit.Float64(), r.UsageLimit.Float64(),
-		r.Seq, timestamp(r.CreatedAt), timestamp(r.UpdatedAt), suspended,
-	}}}, appendTo(r.UserID, entries)...)
+	statements := append([]Statement{{upsert, args}}, appendTo(r.UserID, entries)...)
 	if _, err := t.DB.Batch(statements); err != nil {
-		return fmt.Errorf("users: save: %w", err)
+		return unreachable("save", err)
 	}
 	return nil
 }
@@ -246,180 +141,31 @@ var erase = `DELETE FROM users WHERE user_id = ?1 AND ` + unsound + ` OR user_id
 func (t Table) Erase(r account.Record, entries []account.Entry) error {
 	statements := append([]Statement{{erase, []any{r.UserID, r.Seq}}}, appendTo(r.UserID, entries)...)
 	if _, err := t.DB.Batch(statements); err != nil {
-		return fmt.Errorf("users: erase: %w", err)
+		return unreachable("erase", err)
 	}
 	return nil
 }
 
-// appendTo returns the statements that append entries to a user's ledger.
+// appendTo returns the statements that append entries to a user's ledger. An entry
+// that is there already stays.
 func appendTo(user string, entries []account.Entry) []Statement {
+	names := []string{"user_id"}
+	for _, c := range entryColumns {
+		names = append(names, c.Name)
+	}
 	var statements []Statement
 	for some := range slices.Chunk(entries, perStatement) {
 		var args []any
-		for _, e := range some {
-			args = append(args, user, e.Seq, timestamp(e.At), string(e.Kind), e.Credits.Float64(), e.RemainingLimit.Float64(), e.Hash)
+		for i := range some {
+			args = append(args, user)
+			for _, c := range entryColumns {
+				args = append(args, parameter(c.Of(&some[i])))
+			}
 		}
-		rows := strings.Repeat(entryRow+", ", len(some)-1) + entryRow
-		statements = append(statements, Statement{appendEntries + rows + unlessThere, args})
+		row := `(` + marks(len(names)) + `)`
+		statements = append(statements, Statement{
+			`INSERT INTO ledger (` + strings.Join(names, `, `) + `) VALUES ` + row + strings.Repeat(`, `+row, len(some)-1) + ` ON CONFLICT (user_id, seq) DO NOTHING`, args,
+		})
 	}
 	return statements
 }
-
-const (
-	// MaxPage bounds a page of users.
-	MaxPage = 200
-	// maxPlace is how many bytes of an id and of a time can place a row in the
-	// list: twice what the longest id has.
-	maxPlace = 512
-)
-
-var (
-	// placed holds for a row that has a place in the order by time. That place is
-	// told in hex, to be exact: not all that a row may hold is Unicode. The + takes
-	// an affinity away that would keep the index from being used for the ids.
-	placed = fmt.Sprintf(`(typeof(user_id) = 'text' AND length(CAST(user_id AS BLOB)) <= %[1]d
-  AND typeof(updated_at) = 'text' AND length(CAST(updated_at AS BLOB)) <= %[1]d)`, maxPlace)
-	listPlaced = listed + placed + ` AND (updated_at, user_id) < (+CAST(unhex(?) AS TEXT), +CAST(unhex(?) AS TEXT))
-ORDER BY users.updated_at DESC, users.user_id DESC LIMIT ?` // not the columns as they are cut
-	listOthers = listed + `NOT ` + placed + ` AND ` + other + ` > ? ORDER BY ` + other + ` LIMIT ?`
-
-	listed = `SELECT ` + columns + `, ` + hexOf("user_id") + ` AS id_bytes, ` + hexOf("updated_at") + ` AS time_bytes, ` + other + ` AS other, ` + placed + ` AS placed FROM users
-WHERE (? = '' OR instr(lower(user_id || char(10) || coalesce(user_name, '') || char(10) || coalesce(email, '')), lower(?)) > 0) AND `
-	// other places a row that is not placed. Two long ids that begin alike share
-	// a place, and a page that ends between them leaves the second out.
-	other = `typeof(user_id) || ` + hexOf("user_id")
-)
-
-func hexOf(column string) string {
-	return fmt.Sprintf(`hex(substr(CAST(%s AS BLOB), 1, %d))`, column, maxPlace)
-}
-
-// Cursor is the end of a page: the next one begins after it.
-type Cursor struct {
-	UpdatedAt, UserID []byte
-	Other             string // where it is past all rows that are placed by time
-}
-
-// First begins a list: before all that can be.
-var First = Cursor{UpdatedAt: bytes.Repeat([]byte{0xff}, maxPlace+1)}
-
-// List returns a page of users whose id, name or address holds a text; an empty
-// one is in all. The newest change comes first, and last, by id, the rows whose
-// time or id is none: a page that is not full reads the whole table for these.
-// The cursor is nil where there is no more.
-func (t Table) List(after Cursor, text string, limit int) ([]adminapi.User, *Cursor, error) {
-	var rows []row
-	var err error
-	if after.Other == "" {
-		rows, err = t.query(listPlaced, text, text, hex.EncodeToString(after.UpdatedAt), hex.EncodeToString(after.UserID), int64(limit))
-		if err != nil {
-			return nil, nil, fmt.Errorf("users: list: %w", err)
-		}
-	}
-	if len(rows) < limit {
-		others, err := t.query(listOthers, text, text, after.Other, int64(limit-len(rows)))
-		if err != nil {
-			return nil, nil, fmt.Errorf("users: list: %w", err)
-		}
-		rows = append(rows, others...)
-	}
-	page := make([]adminapi.User, len(rows))
-	for i, r := range rows {
-		page[i] = r.listed()
-	}
-	if len(rows) < limit {
-		return page, nil, nil
-	}
-	last := rows[len(rows)-1]
-	next := &Cursor{UpdatedAt: last.bytes("time_bytes"), UserID: last.bytes("id_bytes")}
-	if last["placed"] != 1.0 {
-		next.Other, _ = last["other"].(string)
-	}
-	return page, next, nil
-}
-
-// bytes returns what a column has in hex.
-func (r row) bytes(column string) []byte {
-	text, _ := r[column].(string)
-	decoded, _ := hex.DecodeString(text) // SQLite has written it
-	return decoded
-}
-
-func (r row) listed() adminapi.User {
-	record, damage := r.record()
-	id := string(r.bytes("id_bytes"))
-	if id != record.UserID {
-		damage = "user_id is no user's"
-	}
-	l := adminapi.User{
-		UserID: strings.ToValidUTF8(id, "\uFFFD"), UserName: record.UserName, Email: record.Email, Hash: record.Hash,
-		CreatedAt: r.shown("created_at"), UpdatedAt: r.shown("updated_at"), Damaged: damage,
-	}
-	if damage == "" {
-		l.TotalLimit, l.RemainingLimit, l.UsageLimit = record.TotalLimit, record.RemainingLimit, record.UsageLimit
-		l.Suspended, l.Seq = record.Suspended, record.Seq
-	}
-	return l
-}
-
-// MaxHashes is how many users or hashes one call of Hashes, Held and Earlier may
-// ask for: each binds a parameter, and D1 takes 100.
-const MaxHashes = 100
-
-// in runs a statement that ends with a column, which has one of some values.
-func (t Table) in(sql string, values []string) ([]row, error) {
-	args := make([]any, len(values))
-	for i, value := range values {
-		args[i] = value
-	}
-	return t.query(sql+` IN (?`+strings.Repeat(`, ?`, len(values)-1)+`)`, args...)
-}
-
-// Hashes returns the hashes in the rows of some users.
-func (t Table) Hashes(ids []string) (map[string]string, error) {
-	rows, err := t.in(`SELECT user_id, `+textColumn("hash")+` FROM users WHERE user_id`, ids)
-	if err != nil {
-		return nil, fmt.Errorf("users: hashes: %w", err)
-	}
-	hashes := make(map[string]string, len(rows))
-	for _, r := range rows {
-		id, _ := r["user_id"].(string)
-		hashes[id], _ = r["hash"].(string)
-	}
-	return hashes, nil
-}
-
-// Held tells which of some hashes are in the row of any user. It reads the whole
-// table.
-func (t Table) Held(hashes []string) (map[string]bool, error) {
-	rows, err := t.in(`SELECT DISTINCT hash FROM users WHERE hash`, hashes)
-	if err != nil {
-		return nil, fmt.Errorf("users: held: %w", err)
-	}
-	held := make(map[string]bool, len(rows))
-	for _, r := range rows {
-		hash, _ := r["hash"].(string)
-		held[hash] = true
-	}
-	return held, nil
-}
-
-// Earlier returns, for some hashes, the users who have a ledger entry with it. It
-// reads the whole ledger.
-func (t Table) Earlier(hashes []string) (map[string][]string, error) {
-	rows, err := t.in(`SELECT DISTINCT `+textColumn("user_id")+`, hash FROM ledger WHERE hash`, hashes)
-	if err != nil {
-		return nil, fmt.Errorf("users: earlier: %w", err)
-	}
-	users := make(map[string][]string, len(rows))
-	for _, r := range rows {
-		hash, _ := r["hash"].(string)
-		if id, ok := r["user_id"].(string); ok { // a user's id is a text
-			users[hash] = append(users[hash], id)
-		}
-	}
-	return users, nil
-}
-
-// timestamp is RFC 3339 in UTC with milliseconds, so that text sorts by time.
-func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }

@@ -16,6 +16,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"latchkey/internal/account"
+	"latchkey/internal/problem"
 )
 
 var began = time.Date(2026, 11, 21, 12, 0, 0, 123_000_000, time.UTC)
@@ -155,7 +156,7 @@ func TestSaveStaysWithinWhatD1Binds(t *testing.T) {
 			}
 		}
 	}
-	if (perStatement+1)*7 <= maxParameters {
+	if (perStatement+1)*(1+len(entryColumns)) <= maxParameters {
 		t.Error("a statement could take more")
 	}
 }
@@ -181,6 +182,70 @@ func TestTimesAreTextThatSortsByTime(t *testing.T) {
 	}
 }
 
+func TestStaleFindsEachRowOfAUserWhoseKeyIsSealedWithAPreviousKey(t *testing.T) {
+	db, table := loose(t)
+	const previous, older, current = "v1.00000001.", "v1.00000002.", "v1.00000003."
+	var want []string
+	for i, c := range []struct {
+		id, key string
+		stale   bool
+	}{
+		{"'a'", previous, true}, {"'b'", older, true}, {"'c'", current, false}, {"'d'", "", false}, {"'e'", "sk-or-v1-not-a-real-key", false},
+		{"'f'", "v1.00000001", false}, {"'F'", previous, true}, {"'ж'", previous, true}, {"'e' || char(0) || 'x'", previous, true}, {"'🔑'", previous, true},
+		{"''", previous, false}, {"x'ff'", previous, false}, {"7", previous, false}, {"CAST(x'ff' AS TEXT)", previous, false}, {"CAST(x'61ff' AS TEXT)", previous, false},
+		{"hex(zeroblob(128))", previous, true}, {"hex(zeroblob(128)) || 'x'", previous, false}, {"'damaged'", previous, true},
+	} {
+		db.exec(t, `INSERT INTO users (user_id, key, total_limit) VALUES (`+c.id+`, ?, 'x')`, c.key)
+		if c.stale {
+			var id string
+			if err := db.QueryRow(`SELECT ` + c.id).Scan(&id); err != nil {
+				t.Fatal(i, err)
+			}
+			want = append(want, id)
+		}
+	}
+	db.exec(t, `INSERT INTO users (user_id, key) VALUES ('blob', CAST(? AS BLOB)), ('number', 1), ('null', NULL)`, previous)
+	slices.Sort(want)
+	for limit := 1; limit <= 20; limit++ {
+		var got, place = []string(nil), []byte(nil)
+		for range 100 {
+			ids, last, more, err := table.Stale([]string{previous, older}, place, limit)
+			if err != nil || len(ids) > limit {
+				t.Fatalf("%d at once: %v, %v", limit, ids, err)
+			}
+			if got, place = append(got, ids...), last; more == 0 {
+				break
+			}
+			if n := len(want) - len(got); more < n || more > n+2 { // two ids that are not Unicode
+				t.Errorf("%d at once: %d more, and %d are missing", limit, more, n)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%d at once: %q, want %q", limit, got, want)
+		}
+	}
+	if ids, _, more, err := table.Stale(nil, nil, 9); ids != nil || more != 0 || err != nil {
+		t.Errorf("without a previous key: %v, %d, %v", ids, more, err)
+	}
+}
+
+func TestADatabaseThatIsDownIsAProblemThatAClientMaySee(t *testing.T) {
+	table := Table{&fakeDB{err: errors.New("D1 is down")}}
+	_, _, find := table.Find("u")
+	_, _, list := table.List(First, "", 1)
+	_, hashes := table.Hashes([]string{"u"})
+	_, held := table.Held([]string{"u"})
+	_, earlier := table.Earlier([]string{"u"})
+	_, _, _, stale := table.Stale([]string{"v1.0."}, nil, 1)
+	for what, err := range map[string]error{
+		"find": find, "list": list, "hashes": hashes, "held": held, "earlier": earlier, "stale": stale, "save": table.Save(aRecord(1), nil), "erase": table.Erase(aRecord(1), nil),
+	} {
+		if p := problem.From(err); p.Code != problem.UpstreamUnavailable || p.RetryAfter == 0 || strings.Contains(p.Answer().Body, "down") || !strings.Contains(err.Error(), "users: "+what+": D1 is down") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 func TestSaveFailsWithTheDatabase(t *testing.T) {
 	down := errors.New("D1 is down")
 	if err := (Table{&fakeDB{err: down}}).Save(aRecord(1), nil); !errors.Is(err, down) {
@@ -193,7 +258,7 @@ func TestSaveFailsWithTheDatabase(t *testing.T) {
 type sqlite struct{ *sql.DB }
 
 // migrated returns an empty database with the schema of the repository.
-func migrated(t *testing.T) (sqlite, Table) {
+func migrated(t testing.TB) (sqlite, Table) {
 	t.Helper()
 	db, err := sql.Open("sqlite", ":memory:")
 	if err != nil {
@@ -376,7 +441,7 @@ func TestAnOlderRecordNeverOverwritesANewerOne(t *testing.T) {
 	_, table := migrated(t)
 	newer := aRecord(5)
 	save(t, table, newer)
-	for _, seq := range []int64{4, 1, 0, -1, 5} { // an equal seq does nothing either
+	for _, seq := range []int64{4, 1, 0, -1} {
 		late := aRecord(seq)
 		late.UserName, late.Key, late.RemainingLimit = "late", "late", 1
 		save(t, table, late)
@@ -387,6 +452,46 @@ func TestAnOlderRecordNeverOverwritesANewerOne(t *testing.T) {
 	newest.TotalLimit, newest.RemainingLimit, newest.UsageLimit, newest.CreatedAt = 1, 2, 3, began.Add(time.Hour)
 	save(t, table, newest)
 	holds(t, table, newest)
+}
+
+// `users sync` writes rows that are there: their columns may be younger, or somebody has changed them.
+func TestTheSameRecordFillsARowAnew(t *testing.T) {
+	db, table := migrated(t)
+	full := aRecord(5)
+	full.Suspended = true
+	save(t, table, full)
+	for _, column := range recordColumns {
+		if column.Name == "user_id" || column.Name == "seq" {
+			continue
+		}
+		db.exec(t, `UPDATE users SET `+column.Name+` = (SELECT coalesce(dflt_value, '0') FROM pragma_table_info('users') WHERE name = ?)`, column.Name)
+		if got, _, err := table.Find(full.UserID); err == nil && same(got, full) {
+			t.Errorf("%s: the row is as it was", column.Name)
+		}
+		save(t, table, full)
+		holds(t, table, full)
+	}
+}
+
+// A field of the record that is no column would be lost with the object.
+func TestEveryColumnIsOfTheSchema(t *testing.T) {
+	db, _ := migrated(t)
+	var users, ledger []string
+	for _, c := range recordColumns {
+		users = append(users, c.Name)
+	}
+	for _, c := range entryColumns {
+		ledger = append(ledger, c.Name)
+	}
+	columns := func(table string) string {
+		return db.dump(t, `SELECT group_concat(name) names FROM pragma_table_info('`+table+`')`)
+	}
+	if got, want := columns("users"), `[{"names":"`+strings.Join(users, ",")+`"}]`; got != want {
+		t.Errorf("users has %s, want %s", got, want)
+	}
+	if got, want := columns("ledger"), `[{"names":"user_id,`+strings.Join(ledger, ",")+`"}]`; got != want {
+		t.Errorf("ledger has %s, want %s", got, want)
+	}
 }
 
 func TestSavesInAnyOrderEndAlike(t *testing.T) {

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"latchkey/internal/account"
-	"latchkey/internal/answer"
 	"latchkey/internal/oplog"
 	"latchkey/internal/users"
 )
@@ -15,48 +15,26 @@ import (
 // stuckAfter is when a task that keeps failing is called stuck.
 const stuckAfter = 24 * time.Hour
 
-// Alarm takes up what was not finished. done is called once nothing more can be
-// done for now; the alarm is set again by then if anything is left. After an
-// error it is not, and the runtime has to ring again.
-func (o *Object) Alarm(done func(error)) {
-	first, err := o.store.load()
-	if _, unreadable := errors.AsType[*damaged](err); unreadable {
-		// To ring again would change nothing. The next request is told, and logged.
-		o.runtime.Log(oplog.Line{Evt: oplog.Background, User: o.user, Op: oplog.OpAlarm, Outcome: oplog.Damaged, Err: err.Error()})
-		done(nil)
-		return
-	}
-	if err != nil {
-		done(err)
-		return
-	}
-	st := o.store.alarmRang()
-	if first {
-		logUnknown(st, o.user, o.runtime.Log)
-	}
-	due := st.Pending != nil && st.Pending.Kind != PendingUnknown && !st.Pending.Due.After(o.runtime.Now())
-	repairs := due && o.queue.length() == 0
-	o.mu.Lock()
-	o.alarmWaiters = append(o.alarmWaiters, done)
-	if o.active++; repairs {
-		o.active++
-	}
-	o.mu.Unlock()
-	if repairs {
-		o.queue.add(Request{Action: repair}, func(answer.Answer) {})
-	}
-	o.runTasks()
-	o.end(1)
+// background runs tasks, one at a time, beside the requests.
+type background struct {
+	user     string
+	runtime  *Runtime
+	store    *store
+	activity *activity
+	current  func() (request Request, busy bool) // what is being worked on
+
+	mu      sync.Mutex
+	running bool
 }
 
-// nextTask returns a task that is due, if there is one that may be run now.
-func (o *Object) nextTask() (Task, bool) {
-	st := o.store.snapshot()
-	request, busy := o.queue.current()
+// next returns a task that is due, if there is one that may be run now.
+func (b *background) next() (Task, bool) {
+	st := b.store.snapshot()
+	request, busy := b.current()
 	if st == nil || busy && request.Action == Erase { // which does all of it itself
 		return Task{}, false
 	}
-	now := o.runtime.Now()
+	now := b.runtime.Now()
 	if st.d1Pending() && !st.D1.Due.After(now) {
 		return Task{Kind: syncD1}, true
 	}
@@ -71,37 +49,36 @@ func (o *Object) nextTask() (Task, bool) {
 	return Task{}, false
 }
 
-// runTasks runs what is due in the background, unless that is going on. No request
-// waits for it.
-func (o *Object) runTasks() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if _, some := o.nextTask(); !some || o.runsTasks {
+// run runs what is due, unless that is going on. No request waits for it.
+func (b *background) run() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, some := b.next(); !some || b.running {
 		return
 	}
-	o.runsTasks = true
-	o.active++
+	b.running = true
+	b.activity.begin()
 	go func() {
-		for o.runNextTask() {
+		for b.runNext() {
 		}
-		o.end(1)
+		b.activity.end(1)
 	}()
 }
 
-// runNextTask runs the next task and tells whether there may be more.
-func (o *Object) runNextTask() bool {
-	o.mu.Lock()
-	task, some := o.nextTask()
-	o.runsTasks = some
-	o.mu.Unlock()
+// runNext runs the next task and tells whether there may be more.
+func (b *background) runNext() bool {
+	b.mu.Lock()
+	task, some := b.next()
+	b.running = some
+	b.mu.Unlock()
 	if !some {
 		return false
 	}
-	if err := o.try(task); err != nil {
+	if err := b.try(task); err != nil {
 		// Nothing can be written, so trying on would go round in circles.
-		o.mu.Lock()
-		o.runsTasks = false
-		o.mu.Unlock()
+		b.mu.Lock()
+		b.running = false
+		b.mu.Unlock()
 		return false
 	}
 	return true
@@ -109,12 +86,12 @@ func (o *Object) runNextTask() bool {
 
 // try tries a task once, writes down what came of it and logs it. The error is
 // that of the writing.
-func (o *Object) try(task Task) error {
-	began := o.runtime.Now()
-	calls := o.recorder()
-	line := oplog.Line{Evt: oplog.Background, User: o.user, Outcome: oplog.Done, Op: oplog.Op(task.Kind), Hash: oplog.ShortHash(task.Hash)}
-	write, failed := o.attempt(task, calls)
-	now := o.runtime.Now()
+func (b *background) try(task Task) error {
+	began := b.runtime.Now()
+	calls := newRecorder(b.runtime)
+	line := oplog.Line{Evt: oplog.Background, User: b.user, Outcome: oplog.Done, Op: oplog.Op(task.Kind), Hash: oplog.ShortHash(task.Hash)}
+	write, failed := b.attempt(task, calls)
+	now := b.runtime.Now()
 	if failed != nil {
 		line.Outcome, line.Err = oplog.Again, failed.Error()
 	}
@@ -124,36 +101,36 @@ func (o *Object) try(task Task) error {
 			return nil
 		}
 	}
-	err := o.store.apply(write)
+	err := b.store.apply(write)
 	if err != nil {
 		line.Outcome, line.Err = oplog.Again, errors.Join(failed, err).Error()
 	}
 	line.Millis, line.Calls = now.Sub(began).Milliseconds(), calls.calls
-	o.runtime.Log(line)
+	b.runtime.Log(line)
 	return err
 }
 
 // attempt does the work of a task and returns what to write down of it; nil: that
 // it failed and is put off. A mistake in the program is a failed try like any
 // other.
-func (o *Object) attempt(task Task, calls *recorder) (write change, err error) {
+func (b *background) attempt(task Task, calls *recorder) (write change, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			err = o.panicked(cause)
+			err = panicked(b.runtime, b.user, cause)
 		}
 	}()
-	keys, s, now := o.client(calls), &o.runtime.Settings, o.runtime.Now
+	keys, s, now := client(b.runtime, calls), &b.runtime.Settings, b.runtime.Now
 	switch task.Kind {
 	case syncD1:
-		return syncWithD1(&o.store, users.Table{DB: calls}, now)
+		return syncWithD1(b.store, users.Table{DB: calls}, now)
 	case DeleteKey:
 		return unless(keys.Delete(task.Hash), finish(task))
 	case DisableKey:
-		return unless(keys.Disable(task.Hash), disabled(task, func() time.Time { return now().Add(s.SettleAfter) }))
+		return unless(keys.Disable(task.Hash), settleLater(task, func() time.Time { return now().Add(s.SettleAfter) }))
 	case SettleKey:
 		return settleKey(keys, task, now)
 	case FindOrphan:
-		return deleteOrphans(&o.store, keys, s.KeyNamePrefix, now)
+		return deleteOrphans(b.store, keys, s.KeyNamePrefix, now)
 	}
 	return nil, fmt.Errorf("%w: task %q", errUnknownKind, task.Kind)
 }
