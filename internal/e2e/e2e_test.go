@@ -73,7 +73,7 @@ func run(m *testing.M) int {
 	code := m.Run()
 
 	stopAll()
-	asDescribed := described().report()
+	asDescribed := described().holds()
 	leaks := findLeaks()
 	for _, leak := range leaks {
 		fmt.Println("--- FAIL: leak:", leak)
