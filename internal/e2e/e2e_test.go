@@ -73,11 +73,12 @@ func run(m *testing.M) int {
 	code := m.Run()
 
 	stopAll()
+	asDescribed := described().holds()
 	leaks := findLeaks()
 	for _, leak := range leaks {
 		fmt.Println("--- FAIL: leak:", leak)
 	}
-	if len(leaks) > 0 {
+	if len(leaks) > 0 || !asDescribed {
 		return 1
 	}
 	return code

@@ -361,7 +361,11 @@ func (w *worker) send(ctx context.Context, method, path string, header http.Head
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
-	return answer{response.StatusCode, response.Header, string(text)}, err
+	a := answer{response.StatusCode, response.Header, string(text)}
+	if err == nil {
+		described().check(request, a)
+	}
+	return a, err
 }
 
 // ask sends a request without a body.
