@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export WRANGLER_SEND_METRICS := false
 
 GO_DIRS := $(wildcard cmd durable internal worker)
-WASM_SOURCES := go.mod go.sum $(shell find cmd/worker worker durable internal -name '*.go' -not -name '*_test.go')
+WASM_SOURCES := go.mod go.sum $(wildcard worker/page/page.*) $(shell find cmd/worker worker durable internal -name '*.go' -not -name '*_test.go')
 
 .PHONY: help
 help: ## list the targets

@@ -13,12 +13,17 @@ import (
 
 // body opens the key and returns what the client gets, in JSON.
 func (op *operation) body(outcome Outcome) (string, error) {
-	st := op.store.snapshot()
-	r := st.Record
+	r := op.store.snapshot().Record
 	key, err := op.open(r)
 	if err != nil {
 		return "", err
 	}
+	return body(op.store.snapshot(), key, op.rules(), outcome), nil
+}
+
+// body is what a client gets, in JSON.
+func body(st *State, key seal.Secret, rules rules, outcome Outcome) string {
+	r := st.Record
 	var e jx.Encoder
 	e.Grow(512)
 	e.ObjStart()
@@ -40,7 +45,7 @@ func (op *operation) body(outcome Outcome) (string, error) {
 	for _, f := range [...]struct {
 		name string
 		at   time.Time
-	}{{"key_expires_at", st.ExpiresAt}, {"renews_at", op.rules().renewsAt(r)}} {
+	}{{"key_expires_at", st.ExpiresAt}, {"renews_at", rules.renewsAt(r)}} {
 		if !f.at.IsZero() {
 			e.FieldStart(f.name)
 			account.EncodeTime(&e, f.at.UTC())
@@ -49,16 +54,13 @@ func (op *operation) body(outcome Outcome) (string, error) {
 	e.FieldStart("outcome")
 	e.StrEscape(string(outcome))
 	e.ObjEnd()
-	return e.String(), nil
+	return e.String()
 }
 
 // open returns the key of a record. One that was opened last is at hand as long
 // as the object is in memory.
 func (op *operation) open(r *account.Record) (seal.Secret, error) {
-	if key, ok := op.opened.get(r.Key); ok {
-		return key, nil
-	}
-	key, stale, err := op.settings.Sealer.Open(op.user, r.Key)
+	key, stale, err := op.opened.open(op.settings.Sealer, op.user, r.Key)
 	if err != nil {
 		return seal.Secret{}, fmt.Errorf("durable: the key of %q: %w", r.Hash, err)
 	}
@@ -69,7 +71,6 @@ func (op *operation) open(r *account.Record) (seal.Secret, error) {
 			return nil
 		})
 	}
-	op.opened.set(r.Key, key)
 	return key, nil
 }
 
@@ -80,14 +81,16 @@ type openedKey struct {
 	key    seal.Secret
 }
 
-func (o *openedKey) get(sealed string) (seal.Secret, bool) {
+// open opens a user's sealed key. stale: it was sealed with the previous key.
+func (o *openedKey) open(sealer *seal.Sealer, user, sealed string) (key seal.Secret, stale bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.key, sealed != "" && sealed == o.sealed
-}
-
-func (o *openedKey) set(sealed string, key seal.Secret) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.sealed, o.key = sealed, key
+	if sealed != "" && sealed == o.sealed {
+		return o.key, false, nil
+	}
+	key, stale, err = sealer.Open(user, sealed)
+	if err == nil && !stale {
+		o.sealed, o.key = sealed, key
+	}
+	return key, stale, err
 }

@@ -17,11 +17,12 @@ const stuckAfter = 24 * time.Hour
 
 // background runs tasks, one at a time, beside the requests.
 type background struct {
-	user     string
-	runtime  *Runtime
-	store    *store
-	activity *activity
-	current  func() (request Request, busy bool) // what is being worked on
+	user      string
+	runtime   *Runtime
+	store     *store
+	announcer *announcer
+	activity  *activity
+	current   func() (request Request, busy bool) // what is being worked on
 
 	mu      sync.Mutex
 	running bool
@@ -107,6 +108,7 @@ func (b *background) try(task Task) error {
 	}
 	line.Millis, line.Calls = now.Sub(began).Milliseconds(), calls.calls
 	b.runtime.Log(line)
+	b.announcer.announce(Kept)
 	return err
 }
 

@@ -39,7 +39,7 @@ func (f flow) ensure() (Outcome, error) {
 		return f.renew()
 	case st.Pending != nil || record.Hash == "":
 		return f.replace()
-	case rules.readLately(st):
+	case rules.needsNoReading(st):
 		return Kept, f.store.apply(f.rename)
 	}
 	return f.read()

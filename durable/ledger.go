@@ -10,9 +10,6 @@ import (
 	"latchkey/internal/answer"
 )
 
-// MaxLedgerPage bounds a page of the ledger.
-const MaxLedgerPage = 200
-
 // ledger answers an operator with a page of the ledger.
 func (op *operation) ledger() (answer.Answer, Outcome, error) {
 	if op.store.snapshot().Record == nil {
@@ -30,7 +27,7 @@ func (op *operation) ownLedger() (answer.Answer, Outcome, error) {
 // ledgerPage answers a page, newest entry first, which ends before the entry that
 // is the end.
 func (op *operation) ledgerPage(isEnd func(account.Entry) bool) (answer.Answer, Outcome, error) {
-	limit := min(max(op.request.Limit, 1), MaxLedgerPage)
+	limit := min(max(op.request.Limit, 1), adminapi.MaxPage)
 	entries, err := op.store.storage.Latest(op.request.Before, limit+1) // one more tells whether there is more
 	if err != nil {
 		return answer.Answer{}, "", err

@@ -73,10 +73,10 @@ func TestALedgerIsPagedNewestFirst(t *testing.T) {
 func TestAPageOfALedgerIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newSimulation(1)
-		for seq := range int64(durable.MaxLedgerPage + 10) {
+		for seq := range int64(adminapi.MaxPage + 10) {
 			w.instance(ada).ledger = append(w.instance(ada).ledger, account.Entry{Seq: seq + 1, Kind: account.Charge})
 		}
-		for limit, want := range map[int]int{-1: 1, 0: 1, 7: 7, durable.MaxLedgerPage: durable.MaxLedgerPage, 1 << 30: durable.MaxLedgerPage} {
+		for limit, want := range map[int]int{-1: 1, 0: 1, 7: 7, adminapi.MaxPage: adminapi.MaxPage, 1 << 30: adminapi.MaxPage} {
 			if page, _ := w.page(ada, durable.OwnLedger, 0, limit); len(page.Entries) != want {
 				t.Errorf("limit %d: %d entries, want %d", limit, len(page.Entries), want)
 			}

@@ -67,7 +67,7 @@ var mutants = []struct {
 	{"D1 not asked for an unknown user", []edit{{"import.go", "if !op.store.empty() {", "if true {"}}},
 	{"what is not settled yet not reserved", []edit{{"state.go", "			most += max(task.Left, 0)\n", "			most += 0\n"}}},
 	{"the key that is given up not reserved", []edit{{"rules.go", "	reserve := max(left, 0)\n", "	reserve := 0 * left\n"}}},
-	{"a key kept that holds more than remains", []edit{{"../internal/quota/quota.go", "return left > p.RotateBelow && left < available", "return left > p.RotateBelow"}}},
+	{"a key kept that holds more than remains", []edit{{"../internal/quota/quota.go", "return left > p.RotateBelow && left < available", "return left > p.RotateBelow"}, {"rules.go", "case st.Disabled, r.expired(st), !uncapped && r.holdsTooMuch(st):", "case st.Disabled, r.expired(st):"}}},
 	{"a key left that holds more than an operator left", []edit{{"operator.go", "	return o.capKey()\n", "	return nil\n"}}},
 	{"the room for another key not asked for before", []edit{{"rules.go", "return !st.full() && policy.Allows(room)", "return policy.Allows(room)"}}},
 	{"a spent quota rotated once more under HARD_CAP", []edit{{"rules.go", "case spent || policy.HardCap && policy.Spent(st.Record.RemainingLimit):", "case spent:"}}},

@@ -58,6 +58,7 @@ type Runtime struct {
 	Storage   Storage
 	DB        users.DB
 	Transport http.RoundTripper // to OpenRouter
+	Sockets   Sockets           // nil: nobody has one
 	Now       func() time.Time
 	NewOp     func() string // an id that no other creation has
 	Log       func(oplog.Line)
@@ -71,6 +72,7 @@ type Object struct {
 	store      store
 	queue      queue[Request, answer.Answer]
 	background background
+	announcer  announcer
 	activity   activity
 	opened     openedKey
 
@@ -84,10 +86,12 @@ type Object struct {
 func New(user string, r Runtime) *Object {
 	o := &Object{runtime: r, user: user}
 	o.store = store{storage: r.Storage, settings: &o.runtime.Settings, now: r.Now, jitter: jitterOf(user)}
+	o.store.socketsExpire = func() time.Time { return firstExpiry(openSockets(r.Sockets), r.Now()) }
 	o.queue.joins = func(waiting, next Request) bool { return waiting.Action == next.Action && next.Action.Shared() }
 	o.queue.work = o.work
 	o.activity.onIdle = o.onIdle
-	o.background = background{user: user, runtime: &o.runtime, store: &o.store, activity: &o.activity, current: o.queue.current}
+	o.background = background{user: user, runtime: &o.runtime, store: &o.store, announcer: &o.announcer, activity: &o.activity, current: o.queue.current}
+	o.announcer = announcer{user: user, runtime: &o.runtime, store: &o.store, opened: &o.opened}
 	return o
 }
 
@@ -159,6 +163,14 @@ func (o *Object) work(r Request) (answer.Answer, func(joined, waiting int)) {
 			line.Shared = joined
 		}
 		o.runtime.Log(line)
+		switch r.Action {
+		case Connect:
+			o.announcer.connected()
+		case Me, Refresh:
+			o.announcer.announce(Outcome(line.Outcome))
+		default:
+			o.announcer.announce(Kept)
+		}
 		o.background.run()
 		o.activity.end(joined)
 	}
@@ -210,6 +222,7 @@ func (o *Object) Alarm(done func(error)) {
 		o.activity.begin()
 		o.queue.add(Request{Action: repair}, func(answer.Answer) {})
 	}
+	o.announcer.closeExpired()
 	o.background.run()
 	o.activity.end(1)
 }

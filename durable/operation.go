@@ -66,6 +66,8 @@ func (op *operation) do() (answer.Answer, Outcome, error) {
 		return op.reseal()
 	case Me, Refresh:
 		return op.key()
+	case Connect:
+		return op.connect()
 	}
 	return answer.Answer{}, "", errors.New("durable: no such action: " + string(op.request.Action))
 }

@@ -83,8 +83,10 @@ func runSchedule(seed uint64) *simulation {
 			for range 1 + rng.IntN(3) {
 				w.ask(anyUser(), durable.Me)
 			}
-		case n < 25:
+		case n < 23:
 			w.ask(anyUser(), durable.Refresh)
+		case n < 26:
+			w.open(anyUser(), time.Duration(1+rng.IntN(300))*time.Second)
 		case n < 60:
 			if len(w.waiting) > 0 {
 				w.step(rng.IntN(len(w.waiting)))

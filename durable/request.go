@@ -14,6 +14,7 @@ type Action string
 const (
 	Me        Action = "me"         // a working key
 	Refresh   Action = "refresh"    // a new key
+	Connect   Action = "connect"    // a socket that tells of every change
 	OwnLedger Action = "own_ledger" // a page of the user's own ledger
 	Inspect   Action = "inspect"    // what the object holds
 	Ledger    Action = "ledger"     // a page of its ledger
@@ -31,7 +32,7 @@ func (a Action) reads() bool {
 }
 
 // byUser tells whether it is the user who asks, who may ask too often.
-func (a Action) byUser() bool { return a == Me || a == Refresh || a == OwnLedger }
+func (a Action) byUser() bool { return a == Me || a == Refresh || a == Connect || a == OwnLedger }
 
 // Shared tells whether one answer does for all who want it at once.
 func (a Action) Shared() bool { return a == Me || a == Refresh || a == repair }
@@ -47,7 +48,7 @@ func (a Action) event() oplog.Event {
 // Request is what is asked of an object. What an action has no use for is empty.
 type Request struct {
 	Action     Action
-	Who        auth.Identity       // me, refresh
+	Who        auth.Identity       // me, refresh, connect
 	Adjustment adminapi.Adjustment // adjust
 	Hash       string              // owns
 	Before     int64               // ledger, own_ledger: entries with a smaller seq; 0: from the newest

@@ -57,14 +57,16 @@ func (r rules) holdsTooMuch(st *State) bool {
 // read or replaced: to a user who asked for a key, and not for another one.
 func (r rules) usable(st *State) bool {
 	record := st.user()
-	return r.action == Me && record != nil && record.Hash != "" && r.condition(st, false) != unusable
+	return r.action != Refresh && record != nil && record.Hash != "" && r.condition(st, false) != unusable
 }
 
-// readLately tells whether the last reading is young enough to be used again. One
-// in the future is not: the clock was set back.
-func (r rules) readLately(st *State) bool {
+// needsNoReading tells whether the present key may be handed out as it is. A socket
+// needs none, and a key that was read lately; in the future is not lately: the clock was
+// set back.
+func (r rules) needsNoReading(st *State) bool {
 	age := r.now.Sub(st.ReadAt)
-	return r.action == Me && age >= 0 && age < r.settings.MeterInterval && r.condition(st, false) == good
+	lately := r.action == Me && age >= 0 && age < r.settings.MeterInterval
+	return (lately || r.action == Connect) && r.condition(st, false) == good
 }
 
 // final tells whether a reading of the record's key at that time tells all that is ever charged
@@ -90,7 +92,7 @@ const (
 // taken over. spent: the quota was spent before it. final: see there.
 func (r rules) decide(st *State, key openrouter.Key, spent, final bool) step {
 	policy, left, available := r.settings.Policy, st.Record.UsageLimit, st.available()
-	me, found := r.action == Me, r.condition(st, key.Uncapped)
+	me, found := r.action != Refresh, r.condition(st, key.Uncapped)
 	switch {
 	case key.Disabled && !st.Ending:
 		return refuseDisabled

@@ -54,6 +54,7 @@ const (
 	forPending reason = "pending call"
 	forTask    reason = "task"
 	forD1      reason = "D1"
+	forSocket  reason = "token of a socket"
 )
 
 // plan is when an object has to be woken, and when D1 is due.
@@ -64,9 +65,9 @@ type plan struct {
 }
 
 // schedule plans what a state calls for. All that decides when an alarm rings is
-// here. alarm is what it is set to, and lastAlarm what the one that rang last was
-// set to; zero: none.
-func schedule(st *State, alarm, lastAlarm, now time.Time, j jitter) plan {
+// here. alarm is what it is set to, lastAlarm what the one that rang last was set to,
+// and expiry when the token of a socket expires; zero: none.
+func schedule(st *State, alarm, lastAlarm, expiry, now time.Time, j jitter) plan {
 	p := plan{d1: d1Due(st, j)}
 	candidate := func(due time.Time, why reason) {
 		if !due.After(now) {
@@ -86,6 +87,9 @@ func schedule(st *State, alarm, lastAlarm, now time.Time, j jitter) plan {
 	}
 	if !p.d1.IsZero() {
 		candidate(p.d1, forD1)
+	}
+	if !expiry.IsZero() {
+		candidate(expiry, forSocket)
 	}
 	switch {
 	case p.reason == forNothing:

@@ -23,6 +23,7 @@ func TestTheScheduleRingsForWhatIsDueFirst(t *testing.T) {
 	for name, c := range map[string]struct {
 		st               State
 		alarm, lastAlarm time.Time
+		expiry           time.Time
 		jitter           jitter
 		want             plan
 	}{
@@ -44,6 +45,8 @@ func TestTheScheduleRingsForWhatIsDueFirst(t *testing.T) {
 		"D1 goes with an alarm that is set":  {st: State{Record: ahead, D1: D1Status{Since: now, Written: in(-1)}}, alarm: in(2), want: plan{in(2), forD1, in(2)}},
 		"D1 goes with a task":                {st: State{Record: ahead, D1: D1Status{Since: now, Written: now}, Tasks: tasks(in(1))}, want: plan{in(1), forTask, in(1)}},
 		"D1 that failed does not":            {st: State{Record: ahead, D1: D1Status{Since: now, Tries: 1, Due: in(9)}, Tasks: tasks(in(1))}, want: plan{in(1), forTask, in(9)}},
+		"the token of a socket":              {expiry: in(7), want: plan{in(7), forSocket, never}},
+		"the token of a socket, set already": {expiry: in(7), alarm: in(5), want: plan{in(5), forSocket, never}},
 		"an alarm that rings earlier stays":  {st: State{Tasks: tasks(in(30))}, alarm: in(10), want: plan{in(10), forTask, never}},
 		"an alarm that rings later is moved": {st: State{Tasks: tasks(in(30))}, alarm: in(31), want: plan{in(30), forTask, never}},
 		"an alarm that should have rung":     {st: State{Tasks: tasks(in(30))}, alarm: in(-1), want: plan{in(30), forTask, never}},
@@ -51,7 +54,7 @@ func TestTheScheduleRingsForWhatIsDueFirst(t *testing.T) {
 		"moved from it once already":         {st: State{Tasks: tasks(in(30))}, alarm: in(30).Add(time.Millisecond), lastAlarm: in(30), want: plan{in(30).Add(time.Millisecond), forTask, never}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := schedule(&c.st, c.alarm, c.lastAlarm, now, c.jitter); got != c.want {
+			if got := schedule(&c.st, c.alarm, c.lastAlarm, c.expiry, now, c.jitter); got != c.want {
 				t.Errorf("got  %+v\nwant %+v", got, c.want)
 			}
 		})

@@ -65,6 +65,7 @@ type instance struct {
 
 	readOnly bool // writes fail
 	loads    int  // how often the state was read
+	tabs     []*tab
 
 	writes, alarms int // how often each was set
 
@@ -160,7 +161,7 @@ func (w *simulation) object(user string) *durable.Object {
 	if h.active == nil {
 		b := &incarnation{instance: h}
 		b.object = durable.New(user, durable.Runtime{
-			Settings: w.settings, Storage: storage{w, b}, DB: port{w, b}, Transport: port{w, b}, Now: w.clock,
+			Settings: w.settings, Storage: storage{w, b}, DB: port{w, b}, Transport: port{w, b}, Sockets: sockets{w, b}, Now: w.clock,
 			NewOp: func() string {
 				w.mu.Lock()
 				defer w.mu.Unlock()
@@ -219,6 +220,11 @@ func (w *simulation) request(user string, r durable.Request) *reply {
 			got.Status = http.StatusServiceUnavailable
 			return
 		}
+		if a.Socket != nil {
+			got.Status = a.Status
+			w.connected(user, a.Socket)
+			return
+		}
 		if err := json.Unmarshal([]byte(a.Body), got); err != nil && a.Status != http.StatusNoContent {
 			w.violated("%s got no JSON: %s", user, a.Body)
 		}
@@ -267,6 +273,11 @@ func (w *simulation) bury(b *incarnation) {
 	h := b.instance
 	w.note("%s crashes", h.user)
 	b.dead, h.active = true, nil
+	for _, t := range h.tabs {
+		if t.closed == "" {
+			t.closed = "1006"
+		}
+	}
 	if h.ringing {
 		h.ringing = false
 		if h.alarm.IsZero() || h.alarm.After(w.now) {

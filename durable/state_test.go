@@ -92,7 +92,7 @@ func TestWorkOfALaterVersionIsKept(t *testing.T) {
 	if encoded := st.clone().encode(); encoded != stored {
 		t.Errorf("it is written as %s", encoded)
 	}
-	if p := schedule(&State{Pending: st.Pending, Tasks: st.Tasks[:1]}, time.Time{}, time.Time{}, at, 0); p.reason != forNothing {
+	if p := schedule(&State{Pending: st.Pending, Tasks: st.Tasks[:1]}, time.Time{}, time.Time{}, time.Time{}, at, 0); p.reason != forNothing {
 		t.Errorf("the alarm rings for it: %+v", p)
 	}
 }

@@ -25,6 +25,9 @@ type store struct {
 	state     *State     // nil: not loaded
 	stored    *State     // as storage has it; nil: nothing
 	lastAlarm time.Time  // what the alarm that rang last was set to
+	expiry    time.Time  // when the token of a socket expires next; zero: never
+
+	socketsExpire func() time.Time // reads that, once
 }
 
 // damaged says that what is stored of a user makes no sense. An operator is shown
@@ -54,7 +57,7 @@ func (s *store) load() (first bool, err error) {
 			}
 			s.stored = st
 		}
-		s.state, first = st, true
+		s.state, s.expiry, first = st, s.socketsExpire(), true
 	}
 	if back := s.state.At.Sub(s.now()); back > clockTolerance {
 		st := s.state.clone()
@@ -119,7 +122,7 @@ func (s *store) write(before *State, c change) error {
 			entry.Seq, entry.At, entry.RemainingLimit = r.Seq, r.UpdatedAt, r.RemainingLimit
 		}
 	}
-	p := schedule(next, before.Alarm, s.lastAlarm, now, s.jitter)
+	p := schedule(next, before.Alarm, s.lastAlarm, s.expiry, now, s.jitter)
 	next.Alarm, next.D1.Due = p.alarm, p.d1
 	if next.same(s.stored) {
 		return nil
@@ -133,6 +136,13 @@ func (s *store) write(before *State, c change) error {
 	}
 	s.state, s.stored = next, next
 	return nil
+}
+
+// expectSockets takes over when the token of a socket expires next.
+func (s *store) expectSockets(expiry time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expiry = expiry
 }
 
 // alarmRang notes that the alarm rang, and is not set any more.

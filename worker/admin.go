@@ -123,7 +123,7 @@ func ledgerPage(action durable.Action, encoded string) (durable.Request, error) 
 	if err != nil {
 		return durable.Request{}, err
 	}
-	limit, err := number(query, "limit", adminapi.DefaultPage, durable.MaxLedgerPage)
+	limit, err := number(query, "limit", adminapi.DefaultPage, adminapi.MaxPage)
 	if err != nil {
 		return durable.Request{}, err
 	}

@@ -7,6 +7,7 @@
 //	routes.go    what a path answers to
 //	front.go     who may ask, what every answer has, and what is logged of it
 //	cors.go      which pages may read an answer
+//	events.go    who gets a socket, and how one is refused
 //	admin.go     what an operator may ask
 //	objects.go   the objects that are in memory, and what they are asked
 //	service.go   the admin service, which is the object that is nobody's
@@ -24,6 +25,7 @@ import (
 	"latchkey/internal/oplog"
 	"latchkey/internal/problem"
 	"latchkey/internal/settings"
+	"latchkey/worker/page"
 )
 
 // Front answers a request or says whose object answers it. It keeps nothing of it.
@@ -170,6 +172,10 @@ func ownLedger(_ auth.Identity, r edge.Request) (durable.Request, error) {
 	return ledgerPage(durable.OwnLedger, r.Query)
 }
 
+func accountPage(f *Front, _ edge.Request, _ string) (answer.Answer, *target, error) {
+	return page.Answer(f.settings.AllowedOrigins), nil, nil
+}
+
 func health(f *Front, _ edge.Request, _ string) (answer.Answer, *target, error) {
 	if f.bad != nil {
 		return answer.JSON(503, "application/json", map[string]string{"status": "misconfigured"}), nil, nil
@@ -179,7 +185,7 @@ func health(f *Front, _ edge.Request, _ string) (answer.Answer, *target, error) 
 
 // finish adds to an answer what every answer has.
 func (f *Front) finish(a answer.Answer, r edge.Request) answer.Answer {
-	a = a.With("X-Content-Type-Options", "nosniff")
+	a = overSocket(a, r).With("X-Content-Type-Options", "nosniff")
 	if r.HTTPS {
 		a = a.With("Strict-Transport-Security", "max-age=31536000") // a year
 	}

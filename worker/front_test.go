@@ -30,7 +30,7 @@ func TestWhatTheFrontAnswersItself(t *testing.T) {
 		allow     string
 		challenge string
 	}{
-		{"the root", edge.Request{Method: "GET", Path: "/"}, 404, problem.NotFound, "", ""},
+		{"a file of the page", edge.Request{Method: "GET", Path: "/page.js"}, 404, problem.NotFound, "", ""},
 		{"no path", edge.Request{Method: "GET"}, 404, problem.NotFound, "", ""},
 		{"a slash at the end", edge.Request{Method: "GET", Path: mePath + "/", Authorization: ada(t)}, 404, problem.NotFound, "", ""},
 		{"two slashes", edge.Request{Method: "GET", Path: "//healthz"}, 404, problem.NotFound, "", ""},
@@ -40,6 +40,7 @@ func TestWhatTheFrontAnswersItself(t *testing.T) {
 		{"OPTIONS of an unknown path", edge.Request{Method: "OPTIONS", Path: "/x"}, 404, problem.NotFound, "", ""},
 		{"a large body at an unknown path", edge.Request{Method: "POST", Path: "/x", TooLarge: true}, 404, problem.NotFound, "", ""},
 
+		{"POST page", edge.Request{Method: "POST", Path: "/"}, 405, problem.MethodNotAllowed, "GET, HEAD, OPTIONS", ""},
 		{"POST me", edge.Request{Method: "POST", Path: mePath, Authorization: ada(t)}, 405, problem.MethodNotAllowed, "GET, OPTIONS", ""},
 		{"HEAD me", edge.Request{Method: "HEAD", Path: mePath, Authorization: ada(t)}, 405, problem.MethodNotAllowed, "GET, OPTIONS", ""},
 		{"DELETE me", edge.Request{Method: "DELETE", Path: mePath}, 405, problem.MethodNotAllowed, "GET, OPTIONS", ""},
@@ -78,6 +79,19 @@ func TestWhatTheFrontAnswersItself(t *testing.T) {
 	}
 }
 
+func TestTheAccountPage(t *testing.T) {
+	for _, method := range []string{"GET", "HEAD"} {
+		f, _ := testFront()
+		a, to := ask(f, edge.Request{Method: method, Path: "/", HTTPS: true})
+		if to != nil || a.Status != 200 || !strings.HasPrefix(a.Body, "<!doctype html>") {
+			t.Errorf("%s: %d %.80q, %+v", method, a.Status, a.Body, to)
+		}
+		carries(t, a, "Content-Type", "text/html; charset=utf-8")
+		carries(t, a, "X-Content-Type-Options", "nosniff")
+		carries(t, a, "Strict-Transport-Security", "max-age=31536000")
+	}
+}
+
 func onwardOf(want durable.Action, who auth.Identity) target {
 	return *toUser(who.ID, durable.Request{Action: want, Who: who})
 }
@@ -100,6 +114,10 @@ func TestARequestIsForwardedWithItsIdentity(t *testing.T) {
 		if onward == nil {
 			t.Fatalf("%+v: not forwarded, but answered %+v", c.want, a)
 		}
+		if expires := onward.user.Who.Expires; !expires.Equal(now.Add(time.Hour + auth.Leeway)) {
+			t.Errorf("%+v: the token is accepted until %v", c.want, expires)
+		}
+		onward.user.Who.Expires = time.Time{}
 		if *onward != c.want {
 			t.Errorf("%+v, want %+v", *onward, c.want)
 		}

@@ -23,6 +23,7 @@ type Platform interface {
 	Storage() durable.Storage
 	DB() users.DB
 	OpenRouter() http.RoundTripper
+	Sockets() durable.Sockets
 	// Call has the object of that name answer an internal call, and returns the body
 	// of its answer.
 	Call(name, call string) (string, error)
@@ -63,7 +64,7 @@ func (o *Objects) open(p Platform) *durable.Object {
 		o.makeRoom()
 		kept = &object{platform: p}
 		kept.user = durable.New(p.Name(), durable.Runtime{
-			Settings: o.front.settings, Storage: p.Storage(), DB: p.DB(), Transport: p.OpenRouter(), Now: o.front.now, NewOp: newOp, Log: o.front.log,
+			Settings: o.front.settings, Storage: p.Storage(), DB: p.DB(), Transport: p.OpenRouter(), Sockets: p.Sockets(), Now: o.front.now, NewOp: newOp, Log: o.front.log,
 			Idle: func() {
 				kept.idle = true
 				p.Idle()

@@ -73,6 +73,7 @@ func (p *fake) Number() int32                 { return p.number }
 func (p *fake) Storage() durable.Storage      { return p }
 func (p *fake) DB() users.DB                  { return p }
 func (p *fake) OpenRouter() http.RoundTripper { return p.RoundTripper }
+func (p *fake) Sockets() durable.Sockets      { return nil }
 func (p *fake) Idle()                         { p.idle <- struct{}{} }
 func (p *fake) Close()                        { p.closed = true }
 

@@ -23,11 +23,14 @@ type route struct {
 
 // routes are all that there is, one line each.
 var routes = []route{
+	{"GET", "/", accountPage},
+	{"HEAD", "/", accountPage},
 	{"GET", "/healthz", health},
 	{"HEAD", "/healthz", health},
 	{"GET", "/api/users/me", user(me)},
 	{"POST", "/api/users/me/openrouter-api-key/refresh", user(refresh)},
 	{"GET", "/api/users/me/ledger", user(ownLedger)},
+	{"GET", eventsPath, events},
 	{"GET", "/api/admin/users", operator(listUsers)},
 	{"GET", "/api/admin/users/{id}", operator(inspectUser)},
 	{"PATCH", "/api/admin/users/{id}", operator(adjustUser)},

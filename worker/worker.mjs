@@ -3,6 +3,7 @@
 import { DurableObject } from "cloudflare:workers";
 import { collect, KeysWanted, program } from "../internal/edge/edge.mjs";
 import { alarmLine, messageOf } from "../internal/edge/log.mjs";
+import { close, received } from "../internal/edge/sockets.mjs";
 
 // What the body of a request may hold.
 const MAX_BODY = 64 * 1024;
@@ -28,7 +29,11 @@ async function readBody(request) {
 // read calls back with what Go needs of a request, at once where it has no body.
 function read(request, then) {
   const { method, url, headers } = request;
-  const head = [method, url, headers.get("authorization") ?? "", headers.get("origin") ?? ""];
+  const upgrade = headers.get("upgrade");
+  const head = [
+    method, url, headers.get("authorization") ?? "", headers.get("origin") ?? "",
+    upgrade ? `${upgrade} ${headers.get("sec-websocket-protocol") ?? ""}` : "",
+  ];
   return request.body ? readBody(request).then((body) => then(...head, body)) : then(...head, "");
 }
 
@@ -41,7 +46,7 @@ const failureOf = (error) => (error?.mistake ? "mistake" : error?.overloaded ? "
 
 // copyOf returns a request whose body was read: it can be sent, but not read again.
 // Nobody wants the body of a GET.
-const copyOf = (method, url, authorization, origin, body) =>
+const copyOf = (method, url, authorization, origin, upgrade, body) =>
   new Request(url, { method, headers: { authorization, origin }, body: method === "GET" ? null : body });
 
 export default {
@@ -93,7 +98,7 @@ function mustBeNamed(id) {
 // construction has: an object that was reset must not be waited for by the next.
 //
 // The runtime collects an object that was reset once nothing holds on to it. So what
-// waits for Go holds the object's number and storage, and never `this`.
+// waits for Go holds the object's number and ctx, and never `this`.
 export class UserObject extends DurableObject {
   #number = ++objects;
 
@@ -103,11 +108,11 @@ export class UserObject extends DurableObject {
   }
 
   fetch(request) {
-    const { id, storage } = this.ctx;
+    const { ctx } = this;
     const number = this.#number;
     return read(request, (...given) => {
       const call = async () => {
-        const answer = await program().object(number, mustBeNamed(id), storage, ...given);
+        const answer = await program().object(number, mustBeNamed(ctx.id), ctx, ...given);
         return answer instanceof KeysWanted ? answer.obtained().then(call) : answer;
       };
       return call();
@@ -117,19 +122,28 @@ export class UserObject extends DurableObject {
   // ask answers an internal call: one of another object or of the Worker, for which
   // no client asked.
   ask(call) {
-    const { id, storage } = this.ctx;
-    return program().ask(this.#number, mustBeNamed(id), storage, call).then((answer) => answer.text());
+    const { ctx } = this;
+    return program().ask(this.#number, mustBeNamed(ctx.id), ctx, call).then((answer) => answer.text());
   }
 
   // alarm never fails: the runtime would try a few times more and then give up, and
   // we do not.
   alarm() {
-    const { id, storage } = this.ctx;
+    const { ctx } = this;
     const number = this.#number;
     // A call may fail at once: where the program does not boot, say.
-    return Promise.try(() => program().alarm(number, mustBeNamed(id), storage)).catch((error) => {
-      console.log(alarmLine(id.name, error));
-      return storage.setAlarm(Date.now() + ALARM_RETRY);
+    return Promise.try(() => program().alarm(number, mustBeNamed(ctx.id), ctx)).catch((error) => {
+      console.log(alarmLine(ctx.id.name, error));
+      return ctx.storage.setAlarm(Date.now() + ALARM_RETRY);
     });
+  }
+
+  // What a client sends on its socket, or that it closes it, is no matter of Go's.
+  webSocketMessage(socket, message) {
+    received(socket, message);
+  }
+
+  webSocketClose(socket, code, reason) {
+    close(socket, code, reason);
   }
 }

@@ -51,7 +51,7 @@ a day without requests. Today is not in it.`,
 			}
 			rows, err := account.Activity(date)
 			if err != nil {
-				return accountError(err)
+				return err
 			}
 			return a.showActivity(by, group(rows, by, from, days), days > 1)
 		},

@@ -21,7 +21,7 @@ is higher than that cannot be used up.`,
 			}
 			total, used, err := account.Credits()
 			if err != nil {
-				return accountError(err)
+				return err
 			}
 			remaining := openrouter.Amount{Credits: total.Credits - used.Credits}
 			return a.show(struct {

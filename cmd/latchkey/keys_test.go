@@ -1,121 +1,18 @@
 package main
 
 import (
-	"context"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"latchkey/internal/openrouter"
+	"latchkey/internal/class"
 	"latchkey/internal/openroutertest"
 )
-
-const provisioningKey = "sk-or-v1-provisioning-not-a-real-one"
-
-// accountFixture is an OpenRouter account, and the command line at work on it.
-type accountFixture struct {
-	*testing.T
-	*openroutertest.Server
-	url string
-	env map[string]string
-
-	mu  sync.Mutex
-	now time.Time // at the stand-in
-}
-
-func (f *accountFixture) clock() time.Time {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.now
-}
-
-func (f *accountFixture) at(now time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.now = now
-}
-
-// newAccount starts a stand-in that makes the same keys in every run. wrap may
-// come between it and its clients.
-func newAccount(t *testing.T, wrap func(http.Handler) http.Handler) *accountFixture {
-	t.Helper()
-	f := &accountFixture{T: t, now: testTime}
-	f.Server = openroutertest.New(openroutertest.Options{
-		ProvisioningKey: provisioningKey, Now: f.clock, Rand: rand.NewChaCha8([32]byte{1}), TotalCredits: 25, FloatNoise: true, ExtraFields: true,
-	})
-	var handler http.Handler = f.Server
-	if wrap != nil {
-		handler = wrap(handler)
-	}
-	server := httptest.NewServer(handler)
-	t.Cleanup(func() { f.Server.Close(); server.Close() })
-	f.url = server.URL + "/api/v1"
-	f.env = map[string]string{"OPENROUTER_PROVISIONING_API_KEY": provisioningKey, "OPENROUTER_BASE_URL": f.url}
-	return f
-}
-
-// run runs the command line, and demands the exit code and that no secret is
-// printed.
-func (f *accountFixture) run(code int, args ...string) printed {
-	f.Helper()
-	p := f.runWithKeys(code, args...)
-	f.holdsNoKey(p.String())
-	return p
-}
-
-// runWithKeys is run where a key is meant to be printed.
-func (f *accountFixture) runWithKeys(code int, args ...string) printed {
-	f.Helper()
-	p := latchkey(context.Background(), f.env, args...)
-	p.out = strings.ReplaceAll(p.out, f.url, "URL")
-	p.stderr = strings.ReplaceAll(p.stderr, f.url, "URL")
-	if p.code != code {
-		f.Fatalf("%q: want exit code %d, got %v", args, code, p)
-	}
-	if strings.Contains(p.String(), provisioningKey) {
-		f.Errorf("%q shows the provisioning key: %v", args, p)
-	}
-	return p
-}
-
-func (f *accountFixture) holdsNoKey(text string) {
-	f.Helper()
-	for _, key := range f.Keys() {
-		if strings.Contains(text, key.Secret) {
-			f.Errorf("a key is shown: %s", text)
-		}
-	}
-}
-
-// someKeys makes keys of all sorts, and returns their hashes, oldest first.
-func (f *accountFixture) someKeys() []string {
-	f.Helper()
-	f.at(time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC))
-	f.runWithKeys(0, "keys", "create", "ada@example.org", "--limit", "1", "--reset", "weekly")
-	f.runWithKeys(0, "keys", "create", "Class A: Grace", "--limit", "2.5", "--expires", "2027-01-31")
-	f.at(time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC))
-	f.runWithKeys(0, "keys", "create", "no limit", "--unlimited")
-	f.runWithKeys(0, "keys", "create", "evil\x1b[31m\tname", "--limit", "0.000000001")
-	keys := f.Keys()
-	for i, credits := range []float64{0.9, 0.123456789, 3} {
-		if err := f.Spend(keys[i].Secret, credits); err != nil {
-			f.Fatal(err)
-		}
-	}
-	if err := f.SetDisabled(keys[3].Hash, true); err != nil {
-		f.Fatal(err)
-	}
-	f.at(testTime)
-	return []string{keys[0].Hash, keys[1].Hash, keys[2].Hash, keys[3].Hash}
-}
 
 func TestKeysGolden(t *testing.T) {
 	f := newAccount(t, nil)
@@ -139,8 +36,8 @@ func TestKeysChangeGolden(t *testing.T) {
 	for form, flag := range map[string][]string{"": nil, "-json": {"--json"}, "-csv": {"--csv"}} {
 		f := newAccount(t, nil)
 		hashes := f.someKeys()
-		golden(t, "keys-disable"+form, f.run(0, append(flag, "keys", "disable", hashes[0], hashes[1][:6])...).out)
-		golden(t, "keys-enable"+form, f.run(0, append(flag, "keys", "enable", hashes[0])...).out)
+		golden(t, "keys-disable"+form, f.run(0, append(flag, "keys", "disable", "--yes", hashes[0], hashes[1][:6])...).out)
+		golden(t, "keys-enable"+form, f.run(0, append(flag, "keys", "enable", "--yes", hashes[0])...).out)
 		golden(t, "keys-delete"+form, f.run(0, append(flag, "keys", "delete", "--yes", hashes[1], hashes[1][:6], hashes[3])...).out)
 		keys := f.Keys()
 		if keys[0].Disabled || !keys[1].Deleted || keys[2].Deleted || !keys[3].Deleted {
@@ -188,7 +85,7 @@ func TestDeleteByAManifestTouchesOnlyKeysOfItsClass(t *testing.T) {
 			f.runWithKeys(0, "keys", "create", "x "+f.Keys()[1].Name, "--limit", "1")
 			made := f.Keys()
 			keys := []openroutertest.Key{made[1], made[2], made[3], made[0], made[4]}
-			manifest := filepath.Join(out, manifestName)
+			manifest := filepath.Join(out, class.ManifestName)
 			if err := os.WriteFile(manifest+".empty", nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -226,7 +123,7 @@ func TestDeleteByAManifestGolden(t *testing.T) {
 		f.run(0, "provision", file, "--limit", "2", "--out", out, "--parallel", "1")
 		f.runWithKeys(0, "keys", "create", "latchkey:u_42:op", "--limit", "1")
 		keys := f.Keys()
-		args := []string{"keys", "delete", "--yes", "--manifest", filepath.Join(out, manifestName)}
+		args := []string{"keys", "delete", "--yes", "--manifest", filepath.Join(out, class.ManifestName)}
 		p := f.run(exitFailed, slices.Concat(args, []string{keys[2].Hash[:8], keys[1].Hash[:8]}, flag)...)
 		// Their names are new in every run.
 		text := strings.NewReplacer(keys[1].Name, "NAME", filepath.Dir(out), "DIR").Replace(p.String())
@@ -254,14 +151,17 @@ func TestExitCodesOfTheAccountCommands(t *testing.T) {
 	}{
 		{[]string{"keys", "show", "00000000"}, exitNotFound},
 		{[]string{"keys", "show", strings.Repeat("0", 64)}, exitNotFound},
-		{[]string{"keys", "disable", hashes[0], strings.Repeat("0", 64)}, exitNotFound},
+		{[]string{"keys", "disable", "--yes", hashes[0], strings.Repeat("0", 64)}, exitNotFound},
 		{[]string{"keys", "show", "xyz"}, exitUsage},
 		{[]string{"keys", "show", ""}, exitUsage},
 		{[]string{"keys", "show", "abc"}, exitUsage},
 		{[]string{"keys", "show", f.Keys()[0].Secret}, exitUsage},
 		{[]string{"keys", "show"}, exitUsage},
 		{[]string{"keys", "bogus"}, exitUsage},
-		{[]string{"keys", "delete", hashes[0]}, exitUsage}, // nobody is there to be asked
+		// Nobody is there to be asked.
+		{[]string{"keys", "delete", hashes[0]}, exitUsage},
+		{[]string{"keys", "disable", hashes[0]}, exitUsage},
+		{[]string{"keys", "enable", hashes[0]}, exitUsage},
 		{[]string{"keys", "delete", "--yes"}, exitUsage},
 		{[]string{"keys", "disable", "--manifest", "m", hashes[0]}, exitUsage},
 		{[]string{"keys", "create", "x"}, exitUsage},
@@ -316,7 +216,8 @@ func TestBothNamesOfTheManagementKeyAreAccepted(t *testing.T) {
 		{provisioningKey, "", "OPENROUTER_PROVISIONING_API_KEY=sk-or-v1-another", exitUsage, "are different keys"},
 		{"", "", "", exitUsage, "OPENROUTER_MANAGEMENT_KEY (or OPENROUTER_PROVISIONING_API_KEY, its name before) is not set"},
 		{"", "", "OPENROUTER_MANAGEMENT_KEY=", exitUsage, "is set neither in the environment nor in"},
-		{"", "", strings.Repeat("x", 1<<17), exitFailed, "token too long"},
+		{"", "", strings.Repeat("x", 1<<21), exitUsage, "bytes"},
+		{"", "", "export OPENROUTER_MANAGEMENT_KEY=`" + provisioningKey + "` # of the class", exitOK, ""},
 	} {
 		f.env["OPENROUTER_MANAGEMENT_KEY"], f.env["OPENROUTER_PROVISIONING_API_KEY"] = c.management, c.provisioning
 		args := []string{"credits"}
@@ -378,38 +279,6 @@ func TestCallsAreRepeatedWhereThatDoesNoHarm(t *testing.T) {
 	f.run(exitUnavailable, "credits")
 }
 
-func TestAllWorkersWaitWhereOneIsToldTo(t *testing.T) {
-	var said []string
-	p := &patience{ctx: t.Context(), tries: 3, longest: time.Hour, notice: func(text string) { said = append(said, text) }}
-	began := time.Now()
-	done := make(chan error)
-	go func() { done <- p.wait(&openrouter.Error{RetryAfter: 2 * time.Second}, 1) }()
-	for time.Since(began) < time.Second {
-		p.mu.Lock()
-		told := !p.until.IsZero()
-		p.mu.Unlock()
-		if told {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
-	if err := p.hold(); err != nil || time.Since(began) < 2*time.Second {
-		t.Errorf("held for %v, %v", time.Since(began), err)
-	}
-	if err := <-done; err != nil || len(said) != 1 {
-		t.Errorf("%v, said %q", err, said)
-	}
-	if p.wait(&openrouter.Error{}, 3) == nil || p.wait(&openrouter.Error{RetryAfter: 2 * time.Hour}, 1) == nil {
-		t.Error("no end to patience")
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	p.ctx = ctx
-	time.AfterFunc(10*time.Millisecond, cancel)
-	if err := p.wait(&openrouter.Error{RetryAfter: time.Minute}, 1); err == nil {
-		t.Error("an interruption does not end a wait")
-	}
-}
-
 func TestActivityAndCreditsGolden(t *testing.T) {
 	f := newAccount(t, nil)
 	f.runWithKeys(0, "keys", "create", "k", "--unlimited")
@@ -443,19 +312,5 @@ func TestActivityAndCreditsGolden(t *testing.T) {
 		for form, flag := range map[string][]string{"": nil, "-json": {"--json"}, "-csv": {"--csv"}} {
 			golden(t, name+form, f.run(0, append(args, flag...)...).out)
 		}
-	}
-}
-
-// spend charges a key through the stand-in's control surface.
-func (f *accountFixture) spend(hash string, credits float64, model, provider string) {
-	f.Helper()
-	body := strings.NewReader(fmt.Sprintf(`{"hash":%q,"credits":%v,"model":%q,"provider_name":%q}`, hash, credits, model, provider))
-	response, err := http.Post(strings.TrimSuffix(f.url, "/api/v1")+"/_control/spend", "application/json", body)
-	if err != nil {
-		f.Fatal(err)
-	}
-	defer response.Body.Close()
-	if response.StatusCode >= 300 {
-		f.Fatalf("spend: %s", response.Status)
 	}
 }

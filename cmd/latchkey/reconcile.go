@@ -5,10 +5,14 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"latchkey/internal/adminapi"
+	"latchkey/internal/adminapi/adminclient"
 )
 
 func (a *app) reconcileCommand() *cobra.Command {
-	var dryRun, force, yes bool
+	var dryRun, force bool
+	var confirmation confirmation
 	command := &cobra.Command{
 		Use:                   "reconcile [--dry-run] [--force] [--yes]",
 		DisableFlagsInUseLine: true, // Use has them
@@ -37,37 +41,35 @@ as failed, and the command fails. The next run tries it again.`,
 			if err != nil {
 				return err
 			}
-			report, err := api.reconcile(command.Context(), true, force)
+			report, err := api.Reconcile(command.Context(), adminapi.ReconcileOptions{DryRun: true, Force: force})
 			if err != nil {
 				return err
 			}
-			found := report.known
-			if !dryRun && !(found.Suspicious && !force) && (len(found.Orphans) > 0 || yes) {
-				a.say("%s", found)
+			found := report.Known
+			if !dryRun && !(found.Suspicious && !force) && (len(found.Orphans) > 0 || confirmation.yes) {
+				a.say("%s", reportText(found))
 				for _, orphan := range found.Orphans {
 					a.say("  %s  %s  %s", short(orphan.Hash), orphan.Name, orphan.CreatedAt)
 				}
-				if !yes {
-					if err := a.confirm(command, fmt.Sprintf("Delete these %d keys for good?", len(found.Orphans))); err != nil {
-						return err
-					}
+				if err := a.confirm(command, confirmation, fmt.Sprintf("Delete these %d keys for good?", len(found.Orphans))); err != nil {
+					return err
 				}
 				// Dying after this: what was not deleted is found by the next run.
-				if report, err = api.reconcile(command.Context(), false, force); err != nil {
+				if report, err = api.Reconcile(command.Context(), adminapi.ReconcileOptions{Force: force}); err != nil {
 					return err
 				}
 			}
-			return errors.Join(a.showReport(report), report.known.failure(force))
+			return errors.Join(a.showReport(report), reportFailure(report.Known, force))
 		},
 	}
 	command.Flags().BoolVar(&dryRun, "dry-run", false, "delete nothing")
 	command.Flags().BoolVar(&force, "force", false, "delete them even if they are suspiciously many")
-	command.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	confirmation.register(command)
 	return command
 }
 
-// String sums a report up.
-func (r adminReport) String() string {
+// reportText sums a report up.
+func reportText(r adminapi.ReconcileReport) string {
 	text := fmt.Sprintf("Keys at OpenRouter: %d, ours: %d, of no record: %d, deleted: %d, failed: %d", r.Examined, r.Ours, len(r.Orphans), r.Deleted, r.Failed)
 	if r.Suspicious {
 		text += ", suspicious"
@@ -78,8 +80,8 @@ func (r adminReport) String() string {
 	return text
 }
 
-// failure is what went wrong by a report.
-func (r adminReport) failure(force bool) error {
+// reportFailure is what went wrong by a report.
+func reportFailure(r adminapi.ReconcileReport, force bool) error {
 	var failed []error
 	if r.Failed > 0 {
 		failed = append(failed, fmt.Errorf("%d failed: the owner of the key could not be asked, or the key not be deleted; the next run tries again", r.Failed))
@@ -93,17 +95,17 @@ func (r adminReport) failure(force bool) error {
 	return errors.Join(failed...)
 }
 
-func (a *app) showReport(report sent[adminReport]) error {
+func (a *app) showReport(report adminclient.Sent[adminapi.ReconcileReport]) error {
 	header := []string{"key", "name", "created"}
 	if a.asCSV {
 		header = []string{"hash", "name", "created_at"}
 	}
 	var rows [][]string
-	for _, o := range report.known.Orphans {
+	for _, o := range report.Known.Orphans {
 		rows = append(rows, []string{a.hashCell(o.Hash), o.Name, o.CreatedAt})
 	}
 	if !a.asJSON && !a.asCSV {
-		if err := a.print(report.known.String(), report.known.Suspicious || report.known.Failed > 0); err != nil || len(rows) == 0 {
+		if err := a.print(reportText(report.Known), report.Known.Suspicious || report.Known.Failed > 0); err != nil || len(rows) == 0 {
 			return err
 		}
 		if err := a.print("", false); err != nil {

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"regexp"
 	"slices"
 
 	"github.com/spf13/cobra"
 
+	"latchkey/internal/adminapi/adminclient"
 	"latchkey/internal/openrouter"
 )
 
@@ -65,21 +65,21 @@ says how many were left out. Doing it again does no harm.`,
 }
 
 // sync has users written to D1, and leaves out those for whom that fails.
-func (a *app) sync(ctx context.Context, api adminClient, ids []string) error {
+func (a *app) sync(ctx context.Context, api *adminclient.Client, ids []string) error {
 	synced := 0
 	var failed []error
 	for _, id := range ids {
-		if err := checkID(id); err != nil {
-			failed = append(failed, errors.New(err.Error())) // a key's name, and no wrong usage
+		if err := adminclient.CheckID(id); err != nil {
+			failed = append(failed, err)
 			continue
 		}
-		status, err := api.call(ctx, http.MethodPost, userPath(id)+"/sync", nil, nil)
+		err := api.Sync(ctx, id)
 		if err == nil {
 			synced++
 			continue
 		}
-		failed = append(failed, about(id, err))
-		if status < 400 || exitCode(err) == exitRefused {
+		failed = append(failed, err)
+		if refusal, ok := errors.AsType[*adminclient.Refusal](err); !ok || refusal.Status < 400 || exitCode(err) == exitRefused {
 			break // the others would fare no better
 		}
 	}
@@ -104,5 +104,5 @@ func (a *app) keyOwners(ctx context.Context, prefix string) ([]string, error) {
 		return nil
 	})
 	slices.Sort(owners)
-	return slices.Compact(owners), accountError(err)
+	return slices.Compact(owners), err
 }

@@ -67,14 +67,14 @@ func onTerminal(t *testing.T, env map[string]string, typed string, args ...strin
 }
 
 func TestColoursOnATerminalAlone(t *testing.T) {
-	f := newFakeAdmin(t)
+	f := newFixture(t)
 	coloured := red + "suspended\x1b[0m"
 	for _, c := range []struct {
 		args    string
 		noColor string
 		want    bool
 	}{
-		{"users list", "", true}, {"users list", "1", false}, {"users list --json", "", false}, {"users list --csv", "", false}, {"users suspend u_42", "", true},
+		{"users list", "", true}, {"users list", "1", false}, {"users list --json", "", false}, {"users list --csv", "", false}, {"users suspend --yes u_42", "", true},
 	} {
 		env := f.env()
 		env["NO_COLOR"] = c.noColor
@@ -93,26 +93,48 @@ func TestColoursOnATerminalAlone(t *testing.T) {
 }
 
 func TestErasingAsksOnATerminal(t *testing.T) {
-	f := newFakeAdmin(t)
+	f := newFixture(t)
 	code, shown := onTerminal(t, f.env(), "no\n", "users", "erase", "u_42")
-	if code != exitFailed || !strings.Contains(shown, "Erase this user for good?") || len(f.asked()) != 0 {
-		t.Errorf("exit code %d, asked %q\n%s", code, f.asked(), shown)
+	if code != exitFailed || !strings.Contains(shown, "Erase this user for good?") || len(f.Asked()) != 0 {
+		t.Errorf("exit code %d, asked %q\n%s", code, f.Asked(), shown)
 	}
 	code, shown = onTerminal(t, f.env(), "yes\n", "users", "erase", "u_42")
-	if code != exitOK || !strings.Contains(shown, "erased") || len(f.asked()) != 1 {
-		t.Errorf("exit code %d, asked %q\n%s", code, f.asked(), shown)
+	if code != exitOK || !strings.Contains(shown, "erased") || len(f.Asked()) != 1 {
+		t.Errorf("exit code %d, asked %q\n%s", code, f.Asked(), shown)
+	}
+}
+
+// Every command that changes what is there asks in the same way.
+func TestEveryChangeAsksOnATerminal(t *testing.T) {
+	for line, question := range map[string]string{
+		"users suspend u_42 u_7": "Suspend these 2 users?", "users resume u_42": "Resume this user?",
+		"users set u_42 --total 1": "Change the quota of this user?", "users erase u_42": "Erase this user for good?",
+	} {
+		f := newFixture(t)
+		for _, typed := range []string{"no\n", "y\n"} {
+			code, shown := onTerminal(t, f.env(), typed, strings.Fields(line)...)
+			if code != exitFailed || !strings.Contains(shown, "  u_42") || !strings.Contains(shown, question+" Type yes: ") || !strings.Contains(shown, "nothing was done") || len(f.Asked()) != 0 {
+				t.Errorf("%s: exit code %d, asked %q\n%s", line, code, f.Asked(), shown)
+			}
+		}
+		if code, shown := onTerminal(t, f.env(), "yes\n", strings.Fields(line)...); code != exitOK || len(f.Asked()) == 0 {
+			t.Errorf("%s: exit code %d, asked %q\n%s", line, code, f.Asked(), shown)
+		}
+		if code, shown := onTerminal(t, f.env(), "", append(strings.Fields(line), "--yes")...); strings.Contains(shown, "Type yes") || code != exitOK && !strings.Contains(line, "erase") {
+			t.Errorf("%s --yes: exit code %d\n%s", line, code, shown)
+		}
 	}
 }
 
 func TestReconcilingAsksOnATerminal(t *testing.T) {
-	f := newFakeAdmin(t)
+	f := newFixture(t)
 	code, shown := onTerminal(t, f.env(), "no\n", "reconcile")
-	if code != exitFailed || !strings.Contains(shown, "dead0001  latchkey:u_42:op1") || !strings.Contains(shown, "Delete these 2 keys for good?") || !slices.Equal(f.asked(), []string{looked}) {
-		t.Errorf("exit code %d, asked %q\n%s", code, f.asked(), shown)
+	if code != exitFailed || !strings.Contains(shown, short(f.orphans[0])+"  latchkey:u_42:op1") || !strings.Contains(shown, "Delete these 2 keys for good?") || !slices.Equal(f.Asked(), []string{looked}) {
+		t.Errorf("exit code %d, asked %q\n%s", code, f.Asked(), shown)
 	}
 	code, shown = onTerminal(t, f.env(), "yes\n", "reconcile")
-	if code != exitOK || !strings.Contains(shown, "deleted: 2") || len(f.asked()) != 3 {
-		t.Errorf("exit code %d, asked %q\n%s", code, f.asked(), shown)
+	if code != exitOK || !strings.Contains(shown, "deleted: 2") || len(f.Asked()) != 3 {
+		t.Errorf("exit code %d, asked %q\n%s", code, f.Asked(), shown)
 	}
 	// Nothing to delete is nothing to ask about.
 	if code, shown = onTerminal(t, f.env(), "", "reconcile"); code != exitOK || strings.Contains(shown, "?") {

@@ -9,6 +9,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"latchkey/internal/account"
+	"latchkey/internal/adminapi"
+	"latchkey/internal/adminapi/adminclient"
 )
 
 // minInterval keeps a slip of the finger from flooding the user's object.
@@ -82,29 +86,29 @@ const (
 // watcher is what a watch knows of the user.
 type watcher struct {
 	*app
-	api  adminClient
+	api  *adminclient.Client
 	id   string
-	last *adminState // nil: there is no such user now
-	seq  int64       // ledger entries up to here were shown, or are older than the watch
-	lost bool        // the latchkey could not be reached the last time
+	last *adminapi.State // nil: there is no such user now
+	seq  int64           // ledger entries up to here were shown, or are older than the watch
+	lost bool            // the latchkey could not be reached the last time
 }
 
 // watch looks at a user at once, and again whenever wait returns true, which
 // says that it is time; false ends it.
-func (a *app) watch(ctx context.Context, api adminClient, id string, wait func() bool) error {
+func (a *app) watch(ctx context.Context, api *adminclient.Client, id string, wait func() bool) error {
 	w := &watcher{app: a, api: api, id: id}
 	if a.asCSV {
 		if err := a.printCSV([]string{"at", "user_id", "event", "text"}); err != nil {
 			return err
 		}
 	}
-	state, err := api.user(ctx, id)
+	state, err := api.User(ctx, id)
 	if err != nil {
 		return ended(ctx, err)
 	}
 	// Whatever the ledger holds beyond this is news, even if D1 is behind.
-	w.last, w.seq = &state.known, state.known.Record.Seq
-	if err := w.tell(seenState, state.known.String(), state); err != nil {
+	w.last, w.seq = &state.Known, state.Known.Record.Seq
+	if err := w.tell(seenState, stateText(state.Known), state); err != nil {
 		return err
 	}
 	for wait() {
@@ -126,17 +130,17 @@ func ended(ctx context.Context, err error) error {
 // look asks once and tells what is new. Nothing counts as told before both
 // answers are there.
 func (w *watcher) look(ctx context.Context) error {
-	answer, err := w.api.user(ctx, w.id)
-	state := answer.known
+	answer, err := w.api.User(ctx, w.id)
+	state := answer.Known
 	if exitCode(err) == exitNotFound {
 		return w.gone()
 	}
-	var entries []sent[adminEntry]
-	if err == nil {
+	var entries []adminclient.Sent[account.Entry]
+	if err == nil && state.Damaged == "" { // what cannot be read has no ledger to tell of
 		if state.Record.Seq > 0 && state.Record.Seq < w.seq {
 			w.seq = 0 // the user was erased and began anew in between
 		}
-		entries, err = w.api.ledger(ctx, w.id, w.seq)
+		entries, err = ledgerAfter(ctx, w.api, w.id, w.seq)
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -168,26 +172,26 @@ func (w *watcher) gone() error {
 }
 
 // news tells what is new, the ledger first: it says why the record changed.
-func (w *watcher) news(answer sent[adminState], entries []sent[adminEntry]) error {
+func (w *watcher) news(answer adminclient.Sent[adminapi.State], entries []adminclient.Sent[account.Entry]) error {
 	var failed []error
 	tell := func(event, text string, data any) { failed = append(failed, w.tell(event, text, data)) }
 	for _, e := range entries {
-		tell(seenLedger, e.known.String(), e)
-		w.seq = max(w.seq, e.known.Seq)
+		tell(seenLedger, entryText(e.Known), e)
+		w.seq = max(w.seq, e.Known.Seq)
 	}
-	last, state := w.last, answer.known
+	last, state := w.last, answer.Known
 	if w.last = &state; last == nil {
-		tell(seenState, state.String(), answer)
+		tell(seenState, stateText(state), answer)
 		return errors.Join(failed...)
 	}
 	if changes := recordChanges(last.Record, state.Record); len(changes) > 0 {
 		tell(seenRecord, strings.Join(changes, ", "), state.Record)
 	}
 	// A creation whose outcome nobody knows is over without being done.
-	jobChanges(pendingJobs(last), pendingJobs(&state), "over", func(text string, job adminJob) { tell(seenPending, text, job) })
-	jobChanges(last.Background, state.Background, "done", func(text string, job adminJob) { tell(seenBackground, text, job) })
+	taskChanges(pendingTask(last), pendingTask(&state), "over", func(text string, task adminapi.Task) { tell(seenPending, text, task) })
+	taskChanges(last.Background, state.Background, "done", func(text string, task adminapi.Task) { tell(seenBackground, text, task) })
 	if was, is := last.D1, state.D1; was.Behind != is.Behind || is.Behind && was.Tries != is.Tries {
-		tell(seenD1, is.String(), is)
+		tell(seenD1, d1Status(is), is)
 	}
 	return errors.Join(failed...)
 }
@@ -201,16 +205,16 @@ func (w *watcher) tell(event, text string, data any) error {
 	case w.asCSV:
 		return w.printCSV([]string{at, w.id, event, text})
 	}
-	record, ok := data.(adminRecord)
-	alarming := ok && record.standing() != active || event == seenUnreachable || event == seenGone
+	record, ok := data.(adminapi.Record)
+	alarming := ok && userState(record.User) != active || event == seenUnreachable || event == seenGone
 	return w.print(fmt.Sprintf("%s  %-11s  %s", at, event, text), alarming)
 }
 
-// String sums the state up.
-func (s adminState) String() string {
+// stateText sums a state up.
+func stateText(s adminapi.State) string {
 	r := s.Record
 	if r.Damaged != "" {
-		return r.standing()
+		return userState(r.User)
 	}
 	parts := []string{
 		fmt.Sprintf("total_limit %s, remaining_limit %s, usage_limit %s, seq %d", r.TotalLimit, r.RemainingLimit, r.UsageLimit, r.Seq), keyNamed(r.Hash),
@@ -218,17 +222,17 @@ func (s adminState) String() string {
 	if r.Suspended {
 		parts = append(parts, "suspended")
 	}
-	for _, job := range slices.Concat(pendingJobs(&s), s.Background) {
-		parts = append(parts, job.String())
+	for _, task := range slices.Concat(pendingTask(&s), s.Background) {
+		parts = append(parts, taskText(task))
 	}
 	if s.D1.Behind {
-		parts = append(parts, "D1 "+s.D1.String())
+		parts = append(parts, "D1 "+d1Status(s.D1))
 	}
 	return strings.Join(parts, "; ")
 }
 
-// String says what an entry records.
-func (e adminEntry) String() string {
+// entryText says what an entry records.
+func entryText(e account.Entry) string {
 	return fmt.Sprintf("#%d %s %s, remaining_limit %s, %s", e.Seq, e.Kind, e.Credits, e.RemainingLimit, keyNamed(e.Hash))
 }
 
@@ -239,70 +243,33 @@ func keyNamed(hash string) string {
 	return "key " + short(hash)
 }
 
-// recordChanges says what of a record changed, by the names of its fields. That
-// only seq and updated_at did is not worth a line.
-func recordChanges(was, is adminRecord) []string {
-	if is.Damaged != "" {
-		if was.Damaged == is.Damaged {
-			return nil
-		}
-		return []string{is.standing()} // all else is not known, rather than changed
-	}
-	var changes []string
-	if was.Suspended != is.Suspended {
-		changes = append(changes, map[bool]string{true: "suspended", false: "resumed"}[is.Suspended])
-	}
-	for _, field := range []struct{ name, was, is string }{
-		{"user_name", was.UserName, is.UserName},
-		{"email", was.Email, is.Email},
-		{"hash", short(was.Hash), short(is.Hash)},
-		{"key", was.Key, is.Key},
-		{"total_limit", was.TotalLimit.String(), is.TotalLimit.String()},
-		{"remaining_limit", was.RemainingLimit.String(), is.RemainingLimit.String()},
-		{"usage_limit", was.UsageLimit.String(), is.UsageLimit.String()},
-		{"created_at", was.CreatedAt, is.CreatedAt},
-		{"damaged", was.Damaged, is.Damaged},
-	} {
-		if field.was != field.is {
-			changes = append(changes, fmt.Sprintf("%s %s -> %s", field.name, orNone(field.was), orNone(field.is)))
-		}
-	}
-	return changes
-}
-
-func orNone(text string) string {
-	if text == "" {
-		return "(none)"
-	}
-	return text
-}
-
-func pendingJobs(s *adminState) []adminJob {
+// pendingTask returns what is pending, as a list.
+func pendingTask(s *adminapi.State) []adminapi.Task {
 	if s.Pending == nil {
 		return nil
 	}
-	return []adminJob{*s.Pending}
+	return []adminapi.Task{*s.Pending}
 }
 
-// jobChanges tells which jobs have ended, which have failed again, and which are
-// new.
-func jobChanges(was, is []adminJob, end string, tell func(text string, job adminJob)) {
-	for _, job := range was {
-		if !slices.ContainsFunc(is, job.same) {
-			tell(job.String()+": "+end, job)
+// taskChanges tells which tasks have ended, which have failed again, and which
+// are new. What a task is tells it from others.
+func taskChanges(was, is []adminapi.Task, end string, tell func(text string, task adminapi.Task)) {
+	same := func(t adminapi.Task) func(adminapi.Task) bool {
+		return func(other adminapi.Task) bool {
+			return t.Delete == other.Delete && t.Create == other.Create && t.Orphan == other.Orphan && t.Settle == other.Settle && t.Assign == other.Assign
 		}
 	}
-	for _, job := range is {
-		switch i := slices.IndexFunc(was, job.same); {
+	for _, task := range was {
+		if !slices.ContainsFunc(is, same(task)) {
+			tell(taskText(task)+": "+end, task)
+		}
+	}
+	for _, task := range is {
+		switch i := slices.IndexFunc(was, same(task)); {
 		case i < 0:
-			tell(fmt.Sprintf("%s: begun%s", job, tried(job.Tries, job.Due)), job)
-		case was[i].Tries != job.Tries:
-			tell(fmt.Sprintf("%s: still there%s", job, tried(job.Tries, job.Due)), job)
+			tell(fmt.Sprintf("%s: begun%s", taskText(task), tried(task.Tries, task.Due)), task)
+		case was[i].Tries != task.Tries:
+			tell(fmt.Sprintf("%s: still there%s", taskText(task), tried(task.Tries, task.Due)), task)
 		}
 	}
-}
-
-// same tells whether both are the same piece of work.
-func (j adminJob) same(other adminJob) bool {
-	return j.Delete == other.Delete && j.Create == other.Create && j.Orphan == other.Orphan && j.Settle == other.Settle && j.Assign == other.Assign
 }

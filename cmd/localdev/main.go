@@ -1,4 +1,4 @@
-// Command run is `make run`: the Worker under `wrangler dev`, with a stand-in
+// Command localdev is `make run`: the Worker under `wrangler dev`, with a stand-in
 // for OpenRouter beside it unless .dev.vars names a real provisioning key. It
 // shows what a first request answers and how to try the rest, and stays up
 // until it is interrupted or one of the two ends; then it ends all it started.
@@ -59,7 +59,7 @@ func run(ctx context.Context, out io.Writer) error {
 	console := &console{out: out}
 	worker := localdev.Options{
 		Root: root, StateDir: filepath.Join(root, ".wrangler", "state"), Port: port,
-		EnvFile: filepath.Join(root, devVars), Log: console,
+		Log: console, // the secrets are in .dev.vars, where wrangler looks for them
 	}
 	standinURL := ""
 	standinEnded := make(chan error, 1)

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/base64"
+	"errors"
+	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +17,7 @@ import (
 	"time"
 
 	"latchkey/internal/auth"
+	"latchkey/internal/devvars"
 	"latchkey/internal/seal"
 	"latchkey/internal/settings"
 )
@@ -54,6 +58,42 @@ func TestSecretsAreMadeUpOnceAndKept(t *testing.T) {
 	after, _ := os.ReadFile(path)
 	if !bytes.Equal(before, after) || second[jwtSecret] != first[jwtSecret] {
 		t.Error("the second run changed them")
+	}
+}
+
+// A copy of the example is for everybody to read, until the first run.
+func TestAFileThatOthersCanReadIsMadePrivate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), devVars)
+	for mode, said := range map[os.FileMode]bool{0o644: true, 0o664: true, 0o400: true, 0o600: false} {
+		if err := errors.Join(os.WriteFile(path, []byte("JWT_SECRET_CLOUD=\n"), 0o600), os.Chmod(path, mode)); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		set, err := readOrMakeSecrets(path, &out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(out.String(), "0600 now") != said {
+			t.Errorf("%04o: said %q", mode, &out)
+		}
+		// What it prints works: the command line reads the same.
+		if read, err := devvars.Read(path); err != nil || !maps.Equal(read, set) {
+			t.Errorf("%04o: read %q, %v; want %q", mode, read, err, set)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestALinkIsNotFollowed(t *testing.T) {
+	dir := t.TempDir()
+	path, elsewhere := filepath.Join(dir, devVars), filepath.Join(dir, "elsewhere")
+	if err := errors.Join(os.WriteFile(elsewhere, []byte("A=b\n"), 0o600), os.Symlink(elsewhere, path)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readOrMakeSecrets(path, io.Discard); err == nil || !strings.Contains(err.Error(), "a link") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -9,7 +9,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"regexp"
 	"strings"
+
+	"latchkey/internal/devvars"
+	"latchkey/internal/plainfile"
 )
 
 // devVars is the file of local secrets, as wrangler has it. Git ignores it.
@@ -58,12 +62,21 @@ func (s secrets) wantStandin() bool {
 
 func (s secrets) provisioningKey() string { return cmp.Or(s[provisioningKey], s[managementKey]) }
 
+// maxSecrets bounds the file of secrets, in bytes.
+const maxSecrets = 1 << 20
+
 // readOrMakeSecrets reads the file, makes up the required secrets that it lacks
-// and writes them into it.
+// and writes them into it. The file is for nobody else to read: one that was copied
+// from the example may be, until here.
 func readOrMakeSecrets(path string, out io.Writer) (secrets, error) {
-	text, err := os.ReadFile(path)
+	text, err := plainfile.Read(path, maxSecrets, false)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
+	}
+	if err == nil {
+		if err := makePrivate(path, out); err != nil {
+			return nil, err
+		}
 	}
 	filled, set, made := fill(string(text))
 	if len(made) == 0 {
@@ -76,20 +89,28 @@ func readOrMakeSecrets(path string, out io.Writer) (secrets, error) {
 	return set, nil
 }
 
+// makePrivate lets nobody but its owner read a file, and says so where somebody
+// could.
+func makePrivate(path string, out io.Writer) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() == 0o600 {
+		return err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "Made %s yours alone: its mode was %04o, and is 0600 now.\n", devVars, info.Mode().Perm())
+	return nil
+}
+
 // fill returns the text with all required secrets in it, what it sets, and the
 // names of those that were made up. An empty value counts as none, and is
 // filled in where it stands.
 func fill(text string) (filled string, set secrets, made []string) {
-	var lines []string
-	if text = strings.TrimRight(text, "\n"); text != "" {
-		lines = strings.Split(text, "\n")
-	}
-	set = secrets{}
-	at := map[string]int{}
-	for i, line := range lines {
-		if name, value, ok := assignment(line); ok {
-			set[name], at[name] = value, i
-		}
+	set = devvars.Parse(text)
+	filled = text
+	if filled != "" && !strings.HasSuffix(filled, "\n") {
+		filled += "\n"
 	}
 	for _, r := range required {
 		if set[r.name] != "" || r.name == provisioningKey && set.provisioningKey() != "" {
@@ -97,30 +118,12 @@ func fill(text string) (filled string, set secrets, made []string) {
 		}
 		set[r.name] = r.make()
 		made = append(made, r.name)
-		line := r.name + "=" + set[r.name]
-		if i, there := at[r.name]; there {
-			lines[i] = line
+		line := r.name + "=" + set[r.name] + "\n"
+		if empty := regexp.MustCompile(`(?m)^` + r.name + `=\n`); empty.MatchString(filled) {
+			filled = empty.ReplaceAllLiteralString(filled, line)
 		} else {
-			lines = append(lines, line)
+			filled += line // the last assignment counts
 		}
 	}
-	return strings.Join(lines, "\n") + "\n", set, made
-}
-
-// assignment reads a line as wrangler does: NAME=value, the value in quotes or
-// up to a #. A value of several lines is none of ours.
-func assignment(line string) (name, value string, ok bool) {
-	line = strings.TrimPrefix(strings.TrimSpace(line), "export ")
-	name, value, ok = strings.Cut(line, "=")
-	name, value = strings.TrimSpace(name), strings.TrimSpace(value)
-	if !ok || name == "" || strings.HasPrefix(name, "#") {
-		return "", "", false
-	}
-	if value != "" && strings.ContainsRune("\"'`", rune(value[0])) {
-		if inner, _, closed := strings.Cut(value[1:], value[:1]); closed {
-			return name, inner, true
-		}
-	}
-	value, _, _ = strings.Cut(value, "#")
-	return name, strings.TrimSpace(value), true
+	return filled, set, made
 }

@@ -76,4 +76,6 @@ func (p onEdge) OpenRouter() http.RoundTripper {
 	return edge.Transport{Object: p.Object, Deadline: p.openRouterTimeout}
 }
 
+func (p onEdge) Sockets() durable.Sockets { return edge.Sockets{Object: p.Object} }
+
 func (p onEdge) Call(name, call string) (string, error) { return p.Ask(usersBinding, name, call) }

@@ -1,5 +1,6 @@
 // Package adminapi is the admin API's JSON: the Worker encodes these types, and
-// the command line decodes them. docs/operations.md describes the API.
+// the command line decodes them, with package adminclient. docs/operations.md
+// describes the API.
 package adminapi
 
 import (
@@ -41,8 +42,11 @@ func UserOf(r account.Record) User {
 }
 
 // UsersPage is a page of GET /api/admin/users, newest change first.
-type UsersPage struct {
-	Users      []User  `json:"users"`
+type UsersPage = UsersPageOf[User]
+
+// UsersPageOf is a page of users in whatever form one is wanted in.
+type UsersPageOf[U any] struct {
+	Users      []U     `json:"users"`
 	NextCursor *string `json:"next_cursor"` // nil: there is no more
 }
 
@@ -89,9 +93,12 @@ type D1 struct {
 }
 
 // LedgerPage is a page of a user's ledger, newest entry first.
-type LedgerPage struct {
-	Entries    []account.Entry `json:"entries"`     // never nil
-	NextCursor *string         `json:"next_cursor"` // nil: there is no more
+type LedgerPage = LedgerPageOf[account.Entry]
+
+// LedgerPageOf is a page of entries in whatever form one is wanted in.
+type LedgerPageOf[E any] struct {
+	Entries    []E     `json:"entries"`     // never nil
+	NextCursor *string `json:"next_cursor"` // nil: there is no more
 }
 
 // Adjustment is what PATCH /api/admin/users/{id} changes; nil leaves a thing as

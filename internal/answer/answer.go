@@ -12,6 +12,17 @@ type Answer struct {
 	Status int
 	Header [][2]string // name and value, in order
 	Body   string
+	Code   string  // of a problem; empty: it is none
+	Socket *Socket // instead of a body, where Status is 101
+}
+
+// Socket is the server's end of a WebSocket that the answer opens.
+type Socket struct {
+	ID      string // that no other socket of the object has
+	Note    string // what the object keeps with it
+	Message string // the first one
+	Code    int    // it is closed at once with this code and Reason, and no object has it; 0: it stays open
+	Reason  string
 }
 
 // With returns the answer with one more header.

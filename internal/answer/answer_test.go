@@ -9,7 +9,7 @@ import (
 
 func TestJSONIsEncodedAndKeptByNoCache(t *testing.T) {
 	a := JSON(418, "application/problem+json", map[string]any{"name": "Ἀδα 用户", "limit": 9.4})
-	want := Answer{418, [][2]string{{"Content-Type", "application/problem+json"}, {"Cache-Control", "no-store"}}, `{"limit":9.4,"name":"Ἀδα 用户"}`}
+	want := Answer{Status: 418, Header: [][2]string{{"Content-Type", "application/problem+json"}, {"Cache-Control", "no-store"}}, Body: `{"limit":9.4,"name":"Ἀδα 用户"}`}
 	if a.Status != want.Status || !slices.Equal(a.Header, want.Header) || a.Body != want.Body {
 		t.Errorf("%+v, want %+v", a, want)
 	}

@@ -27,6 +27,8 @@ type Identity struct {
 	ID    string
 	Name  string
 	Email string
+
+	Expires time.Time // until when the token is accepted: its exp and the leeway
 }
 
 const (
@@ -144,6 +146,7 @@ func (v *Verifier) Verify(authorization string) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
+	who.Expires = expires
 	if until.IsZero() || expires.Before(until) {
 		until = expires
 	}

@@ -53,7 +53,9 @@ func TestTokensOfTheDocumentedIssuers(t *testing.T) {
 			}
 			for i, token := range issuer.tokens {
 				signed, set := token.sign(t, name)
-				if who, err := issuer.verifier(t, set).Verify("Bearer " + signed); err != nil || who != want[name][i] {
+				who, err := issuer.verifier(t, set).Verify("Bearer " + signed)
+				who.Expires = time.Time{}
+				if err != nil || who != want[name][i] {
 					t.Errorf("token %d: %+v, %v; want %+v", i, who, err, want[name][i])
 				}
 				for other := range issuers {

@@ -135,7 +135,7 @@ func TestCommandLine(t *testing.T) {
 	awaitEvent("charge 0.6, remaining_limit 9.4")
 	awaitEvent("rotate 1, remaining_limit 9.4")
 
-	w.cli(t, 0, "users", "set", u.id, "--remaining", "5.25", "--total", "12")
+	w.cli(t, 0, "users", "set", "--yes", u.id, "--remaining", "5.25", "--total", "12")
 	if s := show(); s.Record.Total != 12 || s.Record.Remaining != 5.25 || s.Record.Hash != rotated.Hash {
 		t.Errorf("users set: %+v", s)
 	}
@@ -145,7 +145,7 @@ func TestCommandLine(t *testing.T) {
 	awaitEvent("remaining_limit 9.4 -> 5.25")
 
 	// The user first, so that what is unknown is seen not to stop anything.
-	if out := w.cli(t, 3, "users", "suspend", "nobody-"+u.id, u.id); !strings.Contains(out, "suspended") {
+	if out := w.cli(t, 3, "users", "suspend", "--yes", "nobody-"+u.id, u.id); !strings.Contains(out, "suspended") {
 		t.Errorf("users suspend: %s", out)
 	}
 	problem(t, u.get(), 403, "suspended")
@@ -154,7 +154,7 @@ func TestCommandLine(t *testing.T) {
 		t.Errorf("users suspend: %+v", s)
 	}
 	awaitEvent(`"text":"suspended`)
-	w.cli(t, 0, "users", "resume", u.id)
+	w.cli(t, 0, "users", "resume", "--yes", u.id)
 	awaitEvent(`"text":"resumed`)
 	if v, err := u.check(u.get()); err != nil || *v.RemainingLimit != 5.25 {
 		t.Errorf("after users resume: %v, %v", v.Outcome, err)

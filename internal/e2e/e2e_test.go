@@ -103,7 +103,7 @@ func prepare() error {
 	}
 	for _, entry := range entries {
 		name := entry.Name()
-		if name == "node_modules" || name == "build" || strings.HasPrefix(name, ".") {
+		if name == "node_modules" || name == "build" || name == "clients" || strings.HasPrefix(name, ".") {
 			continue
 		}
 		if err := copyTo(filepath.Join(site.root, name), filepath.Join(repository, name)); err != nil {

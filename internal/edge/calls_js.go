@@ -47,8 +47,15 @@ const now call = 0
 // Respond implements Call.
 func (c call) Respond(a answer.Answer) {
 	parts := []string{a.Body}
+	if s := a.Socket; s != nil {
+		parts = []string{s.ID, s.Note, s.Message, s.Reason} // JSON has no separator in it
+	}
 	for _, h := range a.Header {
 		parts = append(parts, h[0], h[1])
+	}
+	if s := a.Socket; s != nil {
+		connect(int32(c), int32(s.Code), join(parts...))
+		return
 	}
 	respond(int32(c), int32(a.Status), join(parts...))
 }
@@ -114,11 +121,11 @@ func body(length int32) { sent = text(length) }
 
 // request returns the request that edge.mjs has written, and what comes with it.
 func request(length, tooLarge int32) (r Request, rest string) {
-	f := fields(length, 5)
-	r = newRequest(f[0], f[1], f[2], f[3])
+	f := fields(length, 6)
+	r = newRequest(f[0], f[1], f[2], f[3], f[4])
 	r.Body, r.TooLarge = sent, tooLarge != 0
 	sent = ""
-	return r, f[4]
+	return r, f[5]
 }
 
 //go:wasmexport failed

@@ -35,16 +35,25 @@ import (
 type Request struct {
 	Method, Path, Query, Authorization, Origin, Body string
 
-	HTTPS    bool // how the client sent it
-	TooLarge bool
+	Site      string // scheme and host of the URL: the origin of the Worker's own pages
+	HTTPS     bool   // how the client sent it
+	TooLarge  bool
+	WebSocket bool   // it asks for an upgrade to a WebSocket
+	Protocols string // Sec-WebSocket-Protocol of such a request
 }
 
-// newRequest returns a request to a URL, which is kept as it was sent.
-func newRequest(method, url, authorization, origin string) Request {
+// newRequest returns a request to a URL, which is kept as it was sent. socket is
+// empty, or the header Upgrade and the protocols that the client offers.
+func newRequest(method, url, authorization, origin, socket string) Request {
 	scheme, rest, _ := strings.Cut(url, "://")
-	_, rest, _ = strings.Cut(rest, "/")
+	host, rest, _ := strings.Cut(rest, "/")
 	path, query, _ := strings.Cut(rest, "?")
-	return Request{Method: method, Path: "/" + path, Query: query, Authorization: authorization, Origin: origin, HTTPS: scheme == "https"}
+	upgrade, protocols, _ := strings.Cut(socket, " ")
+	return Request{
+		Method: method, Path: "/" + path, Query: query, Authorization: authorization, Origin: origin,
+		Site: scheme + "://" + host, HTTPS: scheme == "https",
+		WebSocket: strings.EqualFold(upgrade, "websocket"), Protocols: protocols,
+	}
 }
 
 // Call is a call from the runtime. It is answered once, by one of these; the

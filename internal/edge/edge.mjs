@@ -3,6 +3,7 @@
 import { env } from "cloudflare:workers";
 import { fetched, header, readText, within } from "./fetch.mjs";
 import { endedLine, memoryLine, messageOf } from "./log.mjs";
+import { accept, close, open } from "./sockets.mjs";
 import "../../build/wasm_exec.js"; // defines globalThis.Go
 import wasm from "../../build/latchkey.wasm";
 
@@ -40,7 +41,7 @@ class Program {
   #body; // of the request that comes next
   #result; // of the call that is going on
   #asked = new Map(); // number -> promise that Go is to settle
-  #storages = new Map(); // number of an object that has something going on -> its ctx.storage
+  #contexts = new Map(); // number of an object that has something going on -> its ctx
   #numbers = 0;
   #calls = 0;
 
@@ -65,8 +66,8 @@ class Program {
   }
 
   // The handlers of calls_js.go. All throw where the program makes a mistake or ends
-  // over it. A request is its method, URL, authorization, origin and body, which
-  // is undefined where it is too large.
+  // over it. A request is its method, URL, authorization, origin, what it says of an
+  // upgrade, and its body, which is undefined where it is too large.
   //
   // route returns a Response, the object that the request is for, or KeysWanted;
   // failed a Response, told the kind of failure and its cause; scheduled a promise.
@@ -81,21 +82,21 @@ class Program {
   }
   // object promises a Response to a client's request, or KeysWanted; ask a Response
   // to an internal call.
-  object(object, name, storage, ...request) {
-    return this.#ask("object", this.#request(request, name), object, storage, tooLarge(request));
+  object(object, name, ctx, ...request) {
+    return this.#ask("object", this.#request(request, name), object, ctx, tooLarge(request));
   }
-  ask(object, name, storage, call) {
-    return this.#ask("ask", [call, name].join(separator), object, storage);
+  ask(object, name, ctx, call) {
+    return this.#ask("ask", [call, name].join(separator), object, ctx);
   }
-  alarm(object, name, storage) {
-    return this.#ask("alarm", name, object, storage);
+  alarm(object, name, ctx) {
+    return this.#ask("alarm", name, object, ctx);
   }
   // keysRead takes a key set, after its Cache-Control, or why it could not be read.
   keysRead(text, failed) {
     this.#enter("keysRead", text, failed);
   }
   closed(object) {
-    this.#storages.delete(object);
+    this.#contexts.delete(object);
     this.#enter("closed", "", object);
   }
 
@@ -123,17 +124,17 @@ class Program {
 
   // #request is the text of a request, and what goes along with it. Its body crosses
   // by itself: both it and the name of an object may hold the separator.
-  #request([method, url, authorization, origin, body], ...along) {
+  #request([method, url, authorization, origin, upgrade, body], ...along) {
     this.#body = body;
-    return [method, url, authorization, origin, ...(along.length ? along : [""])].join(separator);
+    return [method, url, authorization, origin, upgrade, ...(along.length ? along : [""])].join(separator);
   }
 
   // #ask calls a function that Go exports and that answers later.
-  #ask(name, text, object, storage, ...numbers) {
+  #ask(name, text, object, ctx, ...numbers) {
     return new Promise((resolve, reject) => {
       const number = ++this.#numbers;
-      this.#asked.set(number, { resolve, reject });
-      this.#storages.set(object, storage);
+      this.#asked.set(number, { resolve, reject, ctx });
+      this.#contexts.set(object, ctx);
       try {
         this.#enter(name, text, number, object, ...numbers);
       } catch (error) {
@@ -180,7 +181,7 @@ class Program {
   // values that it holds (references). None grows with users or requests.
   #report() {
     console.log(memoryLine({
-      bytes: this.#exports.mem.buffer.byteLength, objects: this.#exports.kept(), active: this.#storages.size,
+      bytes: this.#exports.mem.buffer.byteLength, objects: this.#exports.kept(), active: this.#contexts.size,
       waiting: this.#exports.waiting(), asked: this.#asked.size, references: this.#go._ids.size,
     }));
   }
@@ -226,6 +227,30 @@ class Program {
         else this.#result = response;
       },
 
+      // connect answers a call with a WebSocket: with a code it is closed at once, and
+      // otherwise the object has it, by its id, with a note and a first message.
+      connect: (number, code, at, length) => {
+        const [id, note, message, reason, ...headers] = fields(at, length);
+        const { 0: client, 1: server } = new WebSocketPair();
+        const response = new Response(null, { status: 101, webSocket: client, headers: dictionary(headers) });
+        const answer = ({ resolve, reject, ctx }) => {
+          try {
+            if (code) {
+              server.accept();
+              server.close(code, reason);
+            } else {
+              accept(ctx, server, id, note);
+              server.send(message);
+            }
+          } catch (error) {
+            return reject(error);
+          }
+          resolve(response);
+        };
+        if (number) settle(number, answer);
+        else answer({ resolve: () => (this.#result = response), reject: () => {} });
+      },
+
       done: (number, at, length) =>
         settle(number, ({ resolve, reject }) => (length ? reject(new Error(text(at, length))) : resolve())),
 
@@ -259,12 +284,12 @@ class Program {
         this.#started(id, batch(milliseconds, env[db], JSON.parse(statements)));
       },
 
-      load: (object) => this.#tell(() => this.#storages.get(object).kv.get("state") ?? ""),
+      load: (object) => this.#tell(() => this.#contexts.get(object).storage.kv.get("state") ?? ""),
 
       // write stores all of it or nothing: writes without an await in between are
       // one transaction, the alarm included. alarm: NaN leaves it, 0 deletes it.
       write: (object, seq, alarm, at, length) => this.#tell(() => {
-        const storage = this.#storages.get(object);
+        const { storage } = this.#contexts.get(object);
         const [state, entry] = fields(at, length);
         if (alarm === 0) storage.deleteAlarm();
         else if (alarm) storage.setAlarm(alarm);
@@ -274,12 +299,31 @@ class Program {
       }),
 
       entries: (object, after, limit) =>
-        this.#tell(() => list(this.#storages.get(object), { startAfter: entryKey(after), limit })),
+        this.#tell(() => list(this.#contexts.get(object).storage, { startAfter: entryKey(after), limit })),
 
       latest: (object, before, limit) =>
-        this.#tell(() => list(this.#storages.get(object), { ...(before && { end: entryKey(before) }), reverse: true, limit })),
+        this.#tell(() => list(this.#contexts.get(object).storage, { ...(before && { end: entryKey(before) }), reverse: true, limit })),
 
-      idle: (object) => this.#storages.delete(object),
+      // sockets lists the open ones, with their notes.
+      sockets: (object) => this.#give(JSON.stringify(open(this.#contexts.get(object)).map((socket) => socket.deserializeAttachment()))),
+
+      // send takes over what the socket's note is from then on.
+      send: (object, at, length) => {
+        const [id, note, message] = fields(at, length);
+        for (const socket of open(this.#contexts.get(object), id)) {
+          try {
+            socket.serializeAttachment({ id, note });
+            socket.send(message);
+          } catch {} // its client is gone: the runtime tells later
+        }
+      },
+
+      closeSocket: (object, code, at, length) => {
+        const [id, reason] = fields(at, length);
+        for (const socket of open(this.#contexts.get(object), id)) close(socket, code, reason);
+      },
+
+      idle: (object) => this.#contexts.delete(object),
 
       log: (at, length) => console.log(text(at, length)),
 
@@ -338,7 +382,7 @@ function dictionary(headers) {
   return found;
 }
 
-const tooLarge = ([, , , , body]) => (body === undefined ? 1 : 0);
+const tooLarge = ([, , , , , body]) => (body === undefined ? 1 : 0);
 
 // How many bytes are read of an answer, once it is decoded: a page of the list,
 // the largest that makes sense, has about 100 KB.

@@ -9,6 +9,9 @@ package edge
 //go:wasmimport edge respond
 func respond(call, status int32, bodyAndHeaders string)
 
+//go:wasmimport edge connect
+func connect(call, code int32, idNoteMessageReasonAndHeaders string)
+
 //go:wasmimport edge done
 func done(call int32, failure string)
 
@@ -38,6 +41,15 @@ func entries(object int32, after float64, limit int32) (length int32)
 
 //go:wasmimport edge latest
 func latest(object int32, before float64, limit int32) (length int32)
+
+//go:wasmimport edge sockets
+func sockets(object int32) (length int32)
+
+//go:wasmimport edge send
+func send(object int32, idNoteAndMessage string)
+
+//go:wasmimport edge closeSocket
+func closeSocket(object, code int32, idAndReason string)
 
 //go:wasmimport edge idle
 func idle(object int32)

@@ -24,7 +24,7 @@ type Options struct {
 	Root     string            // of the repository
 	StateDir string            // where objects and D1 are kept
 	Port     int               // 0: a free one
-	EnvFile  string            // secrets, as NAME=value lines
+	EnvFile  string            // secrets, as NAME=value lines in which $NAME is replaced; "": .dev.vars, as it is
 	Vars     map[string]string // variables that differ from wrangler.toml
 	Log      io.Writer         // gets all that wrangler and the Worker print; may be nil
 	Script   string            // a module to run instead of wrangler.toml's main; may be empty
@@ -78,7 +78,10 @@ func Start(ctx context.Context, o Options) (*Worker, error) {
 	}
 	args := []string{
 		"dev", "--ip", "127.0.0.1", "--port", strconv.Itoa(o.Port), "--inspector-port", "0",
-		"--persist-to", o.StateDir, "--env-file", o.EnvFile, "--show-interactive-dev-session=false",
+		"--persist-to", o.StateDir, "--show-interactive-dev-session=false",
+	}
+	if o.EnvFile != "" {
+		args = append(args, "--env-file", o.EnvFile)
 	}
 	if o.Script != "" {
 		args = append(args, o.Script)

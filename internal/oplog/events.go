@@ -28,6 +28,7 @@ const (
 	OpDisable   Op = "disable"   // background: a key is disabled, to be settled
 	OpSettle    Op = "settle"    // background: a disabled key is read a last time, and charged
 	OpOrphan    Op = "orphan"    // background: the key of a lost answer is looked for, and deleted
+	OpAnnounce  Op = "announce"  // background: the sockets could not be told of a change
 	OpUnknown   Op = "unknown"   // background: work that a later version left is kept, and left alone
 	OpAlarm     Op = "alarm"     // background: an alarm that could not be taken up
 	OpKeys      Op = "keys"      // issuer

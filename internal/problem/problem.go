@@ -32,8 +32,10 @@ const (
 	QuotaExhausted      = "quota_exhausted"
 	KeyDisabled         = "key_disabled"
 	Suspended           = "suspended"
+	OriginNotAllowed    = "origin_not_allowed"
 	NotFound            = "not_found"
 	MethodNotAllowed    = "method_not_allowed"
+	UpgradeRequired     = "upgrade_required"
 	TooLarge            = "too_large"
 	InvalidRequest      = "invalid_request"
 	UpstreamRefused     = "upstream_refused"
@@ -55,8 +57,10 @@ var kinds = map[string]struct {
 	QuotaExhausted:      {402, "The quota is spent"},
 	KeyDisabled:         {403, "The key is disabled"},
 	Suspended:           {403, "The user is suspended"},
+	OriginNotAllowed:    {403, "The origin is not allowed"},
 	NotFound:            {404, "Not found"},
 	MethodNotAllowed:    {405, "Method not allowed"},
+	UpgradeRequired:     {426, "A WebSocket is required"},
 	TooLarge:            {413, "The request is too large"},
 	InvalidRequest:      {400, "The request is not valid"},
 	UpstreamRefused:     {502, "OpenRouter refused"},
@@ -113,6 +117,7 @@ func (p *Problem) Answer() answer.Answer {
 		Type: "urn:latchkey:problem:" + p.Code, Title: kind.title, Status: kind.status, Detail: p.Detail, Code: p.Code,
 		RenewsAt: p.RenewsAt,
 	})
+	a.Code = p.Code
 	if p.RetryAfter > 0 {
 		a = a.With("Retry-After", strconv.Itoa(int(math.Ceil(p.RetryAfter.Seconds()))))
 	}

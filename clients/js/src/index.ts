@@ -1,0 +1,202 @@
+import { LatchkeyError } from "./error.js";
+import { keyedFetch } from "./fetch.js";
+import { read, toAnswer, type Account, type Answer } from "./read.js";
+import { Socket, type WebSocketClass } from "./socket.js";
+import { tokens, type Tokens } from "./token.js";
+
+export { LatchkeyError };
+export type { Account, WebSocketClass };
+
+/** In milliseconds: after this a key in use is read anew, so that latchkey can replace it before it is spent. */
+const FRESH = 60_000;
+
+/** In milliseconds: after this without a `key()`, and without listeners, the socket is closed. */
+const IDLE = 300_000;
+
+export interface Options {
+  /** Where latchkey is, such as `https://latchkey.example.org`. */
+  url: string;
+  /** Gives the signed-in user's token. A token is kept until 30 s before its end. */
+  token: () => string | Promise<string>;
+  /** The origin that gets the key; `https://openrouter.ai` by default. */
+  openRouterUrl?: string;
+  /** The fetch to use instead of the global one. */
+  fetch?: typeof globalThis.fetch;
+  /** The WebSocket to use instead of the global one. `null`: none, the key is read when it is needed. */
+  WebSocket?: WebSocketClass | null;
+}
+
+/** What happened: another key, other numbers, or an operator suspended or resumed the user. */
+export type ChangeEvent = "key" | "quota" | "suspended" | "resumed";
+
+/** Gets the account without its key, and what happened to it. */
+export type Listener = (account: Account, event: ChangeEvent) => void;
+
+/** One user's key. All functions may be passed on alone. */
+export interface Latchkey {
+  /** The present key. */
+  key(): Promise<string>;
+  /** What latchkey last said of the user. */
+  account(): Promise<Account>;
+  /** fetch, with the key on requests for OpenRouter. */
+  fetch: typeof globalThis.fetch;
+  /** Calls the listener on every change from now on. Returns what ends that. */
+  onChange(listener: Listener): () => void;
+  /** Forgets the key and ends everything. For another user make another client. */
+  close(): void;
+}
+
+/** A client for one signed-in user. It asks for nothing before it is used. */
+export function latchkey(options: Options): Latchkey {
+  return new Client(options);
+}
+
+class Client implements Latchkey {
+  readonly fetch: typeof globalThis.fetch;
+
+  readonly #url: string;
+  readonly #fetch: typeof globalThis.fetch;
+  readonly #tokens: Tokens;
+  readonly #socket: Socket;
+  readonly #closed = new AbortController();
+  readonly #listeners = new Set<Listener>();
+
+  #account: Account | undefined;
+  #key = ""; // "": none that is known to work
+  #reading: { key: Promise<string>; refused: string | undefined } | undefined; // the latest that is on its way
+  #freshUntil = 0;
+  #usedAt = 0;
+
+  constructor({ url, token, openRouterUrl = "https://openrouter.ai", fetch, WebSocket = globalThis.WebSocket }: Options) {
+    this.#url = new URL(url).href.replace(/\/+$/, "");
+    this.#tokens = tokens(token);
+    this.#fetch = fetch ?? ((...request) => globalThis.fetch(...request));
+    this.#socket = new Socket(this.#url, this.#tokens, WebSocket ?? undefined, {
+      message: (body) => this.#told(body),
+      suspended: () => this.#suspend(),
+      withoutSocket: () => this.#poll(),
+      inUse: () => this.#listeners.size > 0 || Date.now() - this.#usedAt < IDLE,
+    });
+    this.fetch = keyedFetch(new URL(openRouterUrl).origin, this.#fetch, this.key, (refused) => this.#renew(refused));
+  }
+
+  // An arrow function, as the three after it, so that it can be passed on alone.
+  key = async (): Promise<string> => {
+    this.#usedAt = Date.now();
+    if (this.#key && this.#usedAt < this.#freshUntil) return this.#key;
+    const reading = this.#read();
+    if (!this.#key || !this.#socket.live) return reading;
+    reading.catch(() => {}); // the socket vouches for the key meanwhile
+    return this.#key;
+  };
+
+  account = async (): Promise<Account> => {
+    await this.key();
+    return this.#account!;
+  };
+
+  onChange = (listener: Listener): (() => void) => {
+    const entry: Listener = (account, event) => listener(account, event); // the same one may be there twice
+    this.#closed.signal.throwIfAborted();
+    this.#listeners.add(entry);
+    this.#poll();
+    return () => void this.#listeners.delete(entry);
+  };
+
+  close = (): void => {
+    this.#closed.abort(new LatchkeyError("closed", "The client is closed"));
+    this.#socket.stop();
+    this.#listeners.clear();
+    this.#account = undefined;
+    this.#key = "";
+  };
+
+  /** Where somebody listens and nothing fresh is known: reads. */
+  #poll(): void {
+    if (this.#listeners.size === 0 || Date.now() < this.#freshUntil) return;
+    this.#read().catch(() => {
+      if (!this.#closed.signal.aborted) this.#socket.start(); // which polls again
+    });
+  }
+
+  /** The present key after OpenRouter refused this one: the one that is held if it is another already. */
+  async #renew(refused: string): Promise<string> {
+    return this.#key && this.#key !== refused ? this.#key : this.#read(refused);
+  }
+
+  /** Reads once for all who want that now. A reading that began before the refusal may know the refused key alone. */
+  #read(refused?: string): Promise<string> {
+    if (this.#reading && (refused === undefined || this.#reading.refused === refused)) return this.#reading.key;
+    const reading = { key: this.#readAlone(refused), refused };
+    this.#reading = reading;
+    const done = () => {
+      if (this.#reading === reading) this.#reading = undefined;
+    };
+    reading.key.then(done, done);
+    return reading.key;
+  }
+
+  async #readAlone(refused: string | undefined): Promise<string> {
+    this.#closed.signal.throwIfAborted();
+    const since = this.#account?.version ?? 0;
+    try {
+      const answer = await read(this.#url, this.#tokens, this.#fetch, this.#closed.signal);
+      this.#closed.signal.throwIfAborted();
+      this.#take(answer, undefined, since, refused);
+      this.#freshUntil = Date.now() + FRESH;
+    } catch (error) {
+      if (!(error instanceof LatchkeyError) || this.#closed.signal.aborted) throw error;
+      if (error.code === "suspended") this.#suspend();
+      if (error.status === 402 || error.status === 403) this.#key = "";
+      const passing = error.code === "unreachable" || error.status === 429 || error.status >= 500;
+      if (!passing || !this.#key || this.#key === refused) throw error;
+      this.#freshUntil = Date.now() + Math.max(FRESH, (error.retryAfter ?? 0) * 1000); // what is held will do for now
+    }
+    this.#socket.start();
+    return this.#key || this.#readAlone(refused); // none: a message that overtook the answer ended the key
+  }
+
+  /** A message of the socket's. One that makes no sense is passed over. */
+  #told(body: any): void {
+    const answer = toAnswer(body);
+    if (!answer || answer.account.id !== (this.#account?.id ?? answer.account.id)) return;
+    if (body.event === "suspended") answer.key = "";
+    this.#take(answer, body.event, 0, undefined);
+  }
+
+  /**
+   * Takes over what latchkey said, unless it is old news: the higher version wins.
+   * `since` is the version that was known when it was asked. One below that is no
+   * old news where there is no key that works: the user was erased and began anew.
+   */
+  #take({ account, key }: Answer, event: ChangeEvent | undefined, since: number, refused: string | undefined): void {
+    const held = this.#account;
+    if (held && held.id !== account.id) {
+      this.#key = "";
+      throw new LatchkeyError("another_user", "The token is another user's");
+    }
+    const hasKey = this.#key !== "" && this.#key !== refused;
+    if (held && account.version < held.version && (hasKey || account.version >= since)) return;
+
+    event ??= key === this.#key ? "quota" : "key";
+    this.#account = Object.freeze(account);
+    this.#key = key;
+    if (account.version !== held?.version) this.#announce(event);
+  }
+
+  #suspend(): void {
+    if (this.#key === "") return;
+    this.#key = "";
+    this.#announce("suspended");
+  }
+
+  #announce(event: ChangeEvent): void {
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener(this.#account!, event);
+      } catch (error) {
+        queueMicrotask(() => { throw error; }); // the listener's own fault: it shows, and harms no other
+      }
+    }
+  }
+}

@@ -1,0 +1,152 @@
+import { MAX_ANSWER, parse } from "./read.js";
+import type { Tokens } from "./token.js";
+
+/** What is used of the standard WebSocket; that of the package `ws` fits too. */
+export type WebSocketClass = new (url: string, protocols: string[]) => {
+  onmessage: ((event: any) => void) | null;
+  onclose: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
+  readonly readyState: number;
+  send(text: string): void;
+  close(): void;
+};
+
+/** In milliseconds. A socket from which nothing came for as long is dead, whatever it says. */
+const PING_INTERVAL = 30_000;
+
+/** In milliseconds: the first wait before connecting again is at most MIN_WAIT, later ones at most MAX_WAIT. */
+const MIN_WAIT = 2_000;
+const MAX_WAIT = 60_000;
+
+const OPEN = 1;
+
+/** What the socket tells its owner, and asks. */
+interface Owner {
+  /** A message came: a JSON value that has yet to be checked. */
+  message(body: unknown): void;
+  /** latchkey closed with 4403. */
+  suspended(): void;
+  /** There has been no socket for a while. */
+  withoutSocket(): void;
+  /** Whether anybody uses the client still. */
+  inUse(): boolean;
+}
+
+/**
+ * Keeps one socket to `/api/users/me/events` open while somebody uses the client.
+ *
+ * However a socket ends (a deployment, 1012; a lost connection, 1006; a refused
+ * upgrade, which a browser shows as 1006 too; a token that expired, 4401; a
+ * suspended user, 4403), it is opened again after a random wait that doubles. After 4401
+ * that is with a new token. After 4429 it is never: the user has more than 50 sockets,
+ * and this one would push out another. Where there is no socket the owner reads.
+ */
+export class Socket {
+  readonly #url: string;
+  readonly #tokens: Tokens;
+  readonly #owner: Owner;
+  #WebSocket: WebSocketClass | undefined;
+
+  #socket: InstanceType<WebSocketClass> | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #running: object | undefined; // another object each time it is started
+  #heard = false; // something came since the last ping
+  #failures = 0; // sockets in a row that did not last until their first ping
+  #refused: string | undefined; // the token that latchkey did not take
+  #live = false;
+
+  constructor(url: string, tokens: Tokens, WebSocket: WebSocketClass | undefined, owner: Owner) {
+    this.#url = url;
+    this.#tokens = tokens;
+    this.#WebSocket = WebSocket;
+    this.#owner = owner;
+  }
+
+  /** Whether a socket is open and has told the present state. */
+  get live(): boolean {
+    return this.#live;
+  }
+
+  /** Begins; does nothing where it has begun. */
+  start(): void {
+    if (!this.#running) this.#connect((this.#running = {}));
+  }
+
+  /** Ends, until it is started again. */
+  stop(): void {
+    this.#running = undefined;
+    clearTimeout(this.#timer);
+    this.#drop();
+  }
+
+  async #connect(run: object): Promise<void> {
+    if (!this.#WebSocket) return this.#retry();
+    try {
+      const token = await this.#tokens(this.#refused);
+      if (run !== this.#running) return;
+      const socket = new this.#WebSocket(`${this.#url.replace(/^http/, "ws")}/api/users/me/events`, ["bearer", token]);
+      this.#socket = socket;
+      socket.onmessage = (event) => socket === this.#socket && this.#message(event.data);
+      socket.onclose = (event) => socket === this.#socket && this.#closed(event.code, token);
+      socket.onerror = () => {}; // a close follows
+      this.#heard = false;
+      this.#wait(PING_INTERVAL, () => this.#ping());
+    } catch {
+      // No token, or no WebSocket with this address: a reading will say what is wrong.
+      if (run === this.#running) this.#retry();
+    }
+  }
+
+  #message(data: unknown): void {
+    this.#heard = true;
+    if (typeof data !== "string" || data.length > MAX_ANSWER || data === "pong") return;
+    const body = parse(data);
+    if (body === undefined) return;
+    this.#live = true;
+    this.#refused = undefined;
+    this.#owner.message(body);
+  }
+
+  #closed(code: number, token: string): void {
+    this.#drop();
+    if (code === 4401) this.#refused = token;
+    if (code === 4429) this.#WebSocket = undefined;
+    this.#retry();
+    if (code === 4403) this.#owner.suspended();
+  }
+
+  #ping(): void {
+    if (!this.#owner.inUse()) return this.stop();
+    if (!this.#heard || this.#socket?.readyState !== OPEN) {
+      this.#drop();
+      return this.#retry();
+    }
+    this.#failures = 0;
+    this.#heard = false;
+    this.#socket.send("ping");
+    this.#wait(PING_INTERVAL, () => this.#ping());
+  }
+
+  /** Connects again after a while. A deployment closes all sockets at once: chance spreads them. */
+  #retry(): void {
+    const longest = Math.min(MAX_WAIT, MIN_WAIT * 2 ** this.#failures++);
+    this.#wait(Math.random() * longest, () => {
+      if (!this.#owner.inUse()) return this.stop();
+      this.#owner.withoutSocket();
+      if (this.#running) this.#connect(this.#running);
+    });
+  }
+
+  #drop(): void {
+    const socket = this.#socket;
+    this.#socket = undefined;
+    this.#live = false;
+    socket?.close();
+  }
+
+  #wait(ms: number, then: () => void): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(then, ms);
+    (this.#timer as { unref?(): void }).unref?.(); // Node does not stay up for it
+  }
+}

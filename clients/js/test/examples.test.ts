@@ -1,0 +1,71 @@
+// The examples with the real packages. Against a Worker that runs, with a user whose key
+// works at OPENROUTER_URL:
+//
+//   LATCHKEY_URL=... LATCHKEY_TOKEN=... USER_ID=... OPENROUTER_URL=... npm test
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { test, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
+import { token } from "./fake.js";
+import { start, until } from "./setup.js";
+
+const { LATCHKEY_URL, LATCHKEY_TOKEN = "", USER_ID = "", OPENROUTER_URL = "https://openrouter.ai" } = process.env;
+
+/** Runs an example to its end; every line goes to `line` as it comes. */
+async function run(t: TestContext, name: string, env: object, line = (_: string) => {}): Promise<string> {
+  const path = fileURLToPath(new URL(`../examples/${name}.js`, import.meta.url));
+  const child = spawn(process.execPath, [path], { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "inherit"] });
+  t.after(() => child.kill());
+  let printed = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    printed += text;
+    text.split("\n").forEach(line);
+  });
+  const [status] = await once(child, "close");
+  assert.equal(status, 0);
+  return printed;
+}
+
+for (const name of ["openai", "openrouter-sdk", "ai-sdk"]) {
+  test(`${name}: the key is replaced under the second call, and nobody notices`, async (t) => {
+    if (LATCHKEY_URL) {
+      assert.notEqual(await run(t, name, { LATCHKEY_URL, LATCHKEY_TOKEN, OPENROUTER_URL }), "");
+      return;
+    }
+    const { server, openrouter } = await start(t);
+    const first = server.user("ada").key;
+    openrouter.before = () => {
+      if (openrouter.requests.length !== 2) return;
+      openrouter.ended.set(first, 401);
+      server.rotate("ada");
+    };
+    const env = { LATCHKEY_URL: server.url, LATCHKEY_TOKEN: token("ada"), OPENROUTER_URL: openrouter.url };
+    assert.equal(await run(t, name, env), "Hello from OpenRouter\nHello from OpenRouter\n");
+    assert.deepEqual(openrouter.requests.map(({ key }) => key), [first, first, server.user("ada").key]);
+  });
+}
+
+test("react-query: prefetched, hydrated, told of changes, cleared; and no key in the page", { skip: !globalThis.WebSocket && "this Node has no WebSocket" }, async (t) => {
+  const fake = LATCHKEY_URL ? undefined : (await start(t)).server;
+  const env = fake ? { LATCHKEY_URL: fake.url, LATCHKEY_TOKEN: token("ada"), USER_ID: "ada" } : { LATCHKEY_URL, LATCHKEY_TOKEN, USER_ID };
+  const printed = await run(t, "react-query", env, async (line) => {
+    if (!line.startsWith("page:")) return;
+    if (LATCHKEY_URL) {
+      await fetch(`${LATCHKEY_URL}/api/users/me/openrouter-api-key/refresh`, { method: "POST", headers: { Authorization: `Bearer ${LATCHKEY_TOKEN}` } });
+      return;
+    }
+    await until(() => fake?.sockets === 1);
+    fake?.charge("ada", 2.5);
+  });
+  if (!fake) return;
+  assert.equal(
+    printed,
+    `server: <p>10 of 10 credits are left</p>
+page: <p>10 of 10 credits are left</p>
+page, after a change: <p>7.5 of 10 credits are left</p>
+queries after sign-out: 0
+`,
+  );
+});

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// documented is where the commands about users stand with what they print.
+const documented = "../../docs/cli-users.md"
+
+var shownCommand = regexp.MustCompile("(?m)^```console\n\\$ latchkey ((?:users|reconcile|token) .*|reconcile)\n((?s:.*?))```$")
+
+// What the documentation shows is what is printed: its commands run here one
+// after the other, against one fake, and -update writes what they print.
+func TestDocumentedOutput(t *testing.T) {
+	text, err := os.ReadFile(documented)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFixture(t)
+	f.damage(t, "u_9", "not JSON")
+	ran := map[string]bool{}
+	now := shownCommand.ReplaceAllStringFunc(string(text), func(block string) string {
+		line := shownCommand.FindStringSubmatch(block)[1]
+		args := strings.Fields(line)
+		command := strings.Join(args[:min(2, len(args))], " ")
+		ran[command] = true
+		if command == "users watch" {
+			return block // it comes from testdata, see below
+		}
+		p := f.run(t, args...)
+		return "```console\n$ latchkey " + line + "\n" + p.out + p.stderr + "```"
+	})
+	watched, err := os.ReadFile("testdata/users-watch.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch := regexp.MustCompile("(?m)^(```console\n\\$ latchkey users watch u_42\n)(?s:.*?)```$")
+	now = watch.ReplaceAllStringFunc(now, func(block string) string {
+		return watch.FindStringSubmatch(block)[1] + string(watched) + "```"
+	})
+	if *update {
+		if err := os.WriteFile(documented, []byte(now), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if now != string(text) {
+		t.Errorf("%s differs from what is printed: run with -update and look at the difference", documented)
+	}
+	for _, command := range []string{"users list", "users show", "users ledger", "users suspend", "users resume", "users set", "users erase", "users watch", "users sync", "reconcile --dry-run", "reconcile", "reconcile --yes", "token --user"} {
+		if !ran[command] {
+			t.Errorf("%s is not documented", command)
+		}
+	}
+}
+
+// The page about the account shows what the golden files hold, line by line: each
+// of its commands runs in a test of its own, with keys of its own.
+func TestDocumentedOutputOfTheAccount(t *testing.T) {
+	printed := map[string]bool{"…": true} // a table that goes on
+	goldens, err := filepath.Glob("testdata/*.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range goldens {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			printed[strings.ReplaceAll(strings.TrimSuffix(line, "\n"), "DIR/", "")] = true
+		}
+	}
+	text, err := os.ReadFile("../../docs/cli-openrouter.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?ms)^```console\n\\$ latchkey (.*?)\n(.*?)```$").FindAllStringSubmatch(string(text), -1)
+	if len(blocks) < 15 {
+		t.Fatalf("%d commands are documented", len(blocks))
+	}
+	for _, block := range blocks {
+		for line := range strings.Lines(block[2]) {
+			if line = strings.TrimSuffix(line, "\n"); !printed[line] {
+				t.Errorf("latchkey %s: nothing prints %q", block[1], line)
+			}
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"latchkey/internal/class"
+)
+
+// show prints data as JSON, or the rows as CSV or as a table for people.
+func (a *app) show(data any, header []string, rows [][]string) error {
+	return a.showAlarming(data, header, rows, func([]string) bool { return false })
+}
+
+// showAlarming is show that colours the last cell of the rows that are alarming.
+// tabwriter takes colours for text: only the last cell of a row can have one.
+func (a *app) showAlarming(data any, header []string, rows [][]string, alarming func(row []string) bool) error {
+	switch {
+	case a.asJSON:
+		return a.printJSON(data, "  ")
+	case a.asCSV:
+		return a.printCSV(append([][]string{header}, rows...)...)
+	}
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	if header != nil {
+		fmt.Fprintln(w, strings.ToUpper(strings.Join(header, "\t")))
+	}
+	for _, row := range rows {
+		cells := printableRow(row)
+		if last := len(cells) - 1; alarming(row) {
+			cells[last] = a.red(cells[last])
+		}
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
+	}
+	return w.Flush()
+}
+
+// printJSON prints a value, on one line where indent is empty.
+func (a *app) printJSON(value any, indent string) error {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetIndent("", indent)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return err
+	}
+	_, err := a.out.Write(printableJSON(text.Bytes()))
+	return err
+}
+
+// plainNumber is a number as the commands print one, below zero or not.
+var plainNumber = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?$`)
+
+// csvCell is a cell that no spreadsheet takes for a formula: an apostrophe makes
+// it text. A number is no formula.
+func csvCell(text string) string {
+	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) && !plainNumber.MatchString(text) {
+		return "'" + text
+	}
+	return text
+}
+
+// printCSV prints rows for a program, each cell as csvCell has it, and escaped
+// where a terminal would show them.
+func (a *app) printCSV(rows ...[]string) error {
+	w := csv.NewWriter(a.out)
+	for _, row := range rows {
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = csvCell(cell)
+		}
+		if isTerminal(a.out) {
+			cells = printableRow(cells)
+		}
+		if err := w.Write(cells); err != nil {
+			return err
+		}
+	}
+	w.Flush()
+	return w.Error()
+}
+
+// print prints a line of what is asked for.
+func (a *app) print(text string, alarming bool) error {
+	line := printable(text)
+	if alarming {
+		line = a.red(line)
+	}
+	_, err := fmt.Fprintln(a.out, line)
+	return err
+}
+
+// say prints a line for people beside what is asked for.
+func (a *app) say(format string, args ...any) {
+	fmt.Fprintln(a.err, printable(fmt.Sprintf(format, args...)))
+}
+
+func (a *app) notice(text string) { a.say("latchkey: %s", text) }
+
+// fail prints an error, if it is one, and returns the exit code that it stands
+// for.
+func (a *app) fail(err error) int {
+	if err != nil {
+		a.notice(errorLines(err)[0])
+		for _, line := range errorLines(err)[1:] {
+			a.say("%s", line)
+		}
+		if hint := hint(err); hint != "" {
+			a.say("%s", hint)
+		}
+	}
+	return exitCode(err)
+}
+
+// errorLines returns the lines of an error, one for each that was joined. A line
+// break within one of them came from elsewhere and begins no line.
+func errorLines(err error) []string {
+	var lines []string
+	switch e := err.(type) {
+	case exit:
+		return errorLines(e.error)
+	case *class.Unsuitable:
+		return errorLines(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, joined := range e.Unwrap() {
+			lines = append(lines, errorLines(joined)...)
+		}
+		return lines
+	}
+	return []string{err.Error()}
+}
+
+// hashCell is a hash in a row: for people, or whole with --csv.
+func (a *app) hashCell(hash string) string {
+	if a.asCSV {
+		return hash
+	}
+	return short(hash)
+}
+
+// short is as much of a hash as people need.
+func short(hash string) string { return hash[:min(len(hash), 8)] }
+
+func timeText(at time.Time) string {
+	if at.IsZero() {
+		return "never"
+	}
+	return at.UTC().Format("2006-01-02 15:04")
+}
+
+func yesNo(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
+}

@@ -1,0 +1,230 @@
+package durable
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"latchkey/internal/account"
+	"latchkey/internal/answer"
+	"latchkey/internal/oplog"
+	"latchkey/internal/seal"
+)
+
+// Sockets are the user's open WebSockets. They are the runtime's, which keeps them
+// while the object is out of memory; so what has to be known of one is in its note.
+type Sockets interface {
+	// List returns the open ones, with ID and Note.
+	List() []answer.Socket
+	// Send sends a message and replaces the note. Nothing happens where it was closed.
+	Send(id, message, note string)
+	// Close closes a socket. Nothing happens where it was closed.
+	Close(id string, code int, reason string)
+}
+
+// maxSockets is how many sockets a user may have: a hundred tabs share a few, and a
+// client that opens one after the other does not fill the memory.
+const maxSockets = 50
+
+// CloseBase and the HTTP status that says the same make the code with which a socket is
+// closed.
+const CloseBase = 4000
+
+// Why an open socket is closed.
+const (
+	closeUnauthorized = CloseBase + http.StatusUnauthorized
+	closeForbidden    = CloseBase + http.StatusForbidden
+	closeNotFound     = CloseBase + http.StatusNotFound
+	closeTooMany      = CloseBase + http.StatusTooManyRequests
+)
+
+// note is what is known of a socket.
+type note struct {
+	Opened    time.Time `json:"opened"`
+	Expires   time.Time `json:"expires"` // its token is accepted until then
+	Version   int64     `json:"version"` // of the record that it was told last
+	Hash      string    `json:"hash"`    // of the key that it was told last
+	Suspended bool      `json:"suspended,omitempty"`
+}
+
+// tells notes what a socket is told, and returns the event.
+func (n *note) tells(r *account.Record) string {
+	event := "quota"
+	switch {
+	case r.Suspended:
+		event = "suspended"
+	case n.Suspended:
+		event = "resumed"
+	case n.Hash != r.Hash && r.Hash != "":
+		event = "key"
+	}
+	n.Version, n.Hash, n.Suspended = r.Seq, r.Hash, r.Suspended
+	return event
+}
+
+func (n note) String() string {
+	encoded, err := json.Marshal(n)
+	if err != nil {
+		panic(err) // a note is plain data
+	}
+	return string(encoded)
+}
+
+// socket is an open socket.
+type socket struct {
+	id string
+	note
+}
+
+// openSockets returns the open sockets, the oldest first.
+func openSockets(s Sockets) []socket {
+	if s == nil {
+		return nil
+	}
+	var list []socket
+	for _, each := range s.List() {
+		known := socket{id: each.ID}
+		if err := json.Unmarshal([]byte(each.Note), &known.note); err != nil {
+			s.Close(each.ID, closeNotFound, "unknown") // of a later version
+			continue
+		}
+		list = append(list, known)
+	}
+	slices.SortStableFunc(list, func(a, b socket) int { return a.Opened.Compare(b.Opened) })
+	return list
+}
+
+// message is what a socket is told of an event.
+func message(event, body string) string { return `{"event":"` + event + `",` + body[1:] }
+
+// connect makes sure that the user has a working key, and opens a socket that tells of
+// it. The key is not read where there is a good one: to connect costs nothing.
+func (op *operation) connect() (answer.Answer, Outcome, error) {
+	outcome, err := flow{op}.ensure()
+	if err != nil {
+		return answer.Answer{}, "", err
+	}
+	body, err := op.body(outcome)
+	if err != nil {
+		return answer.Answer{}, "", err
+	}
+	n := note{Opened: op.now(), Expires: op.request.Who.Expires}
+	event := n.tells(op.store.snapshot().Record)
+	opened := &answer.Socket{ID: op.newOp(), Note: n.String(), Message: message(event, body)}
+	return answer.Answer{Status: http.StatusSwitchingProtocols, Socket: opened}, outcome, nil
+}
+
+// announcer tells the user's sockets of changes.
+type announcer struct {
+	user    string
+	runtime *Runtime
+	store   *store
+	opened  *openedKey
+
+	mu   sync.Mutex
+	told int64 // the version that all were told
+}
+
+// announce tells the sockets what they do not know yet of the record, once nothing is
+// under way that would make it untrue. It comes after what is told was written; dying
+// before it leaves it to whatever is done next.
+func (a *announcer) announce(outcome Outcome) {
+	st := a.store.snapshot()
+	if st == nil || st.Record == nil || st.Pending != nil && !st.Record.Suspended {
+		return
+	}
+	a.mu.Lock()
+	known := a.told == st.Record.Seq
+	a.told = st.Record.Seq
+	a.mu.Unlock()
+	if known {
+		return
+	}
+	sockets := slices.DeleteFunc(openSockets(a.runtime.Sockets), func(s socket) bool { return s.Version >= st.Record.Seq })
+	if len(sockets) == 0 {
+		return
+	}
+	if st.Record.Erased {
+		for _, each := range sockets {
+			a.runtime.Sockets.Close(each.id, closeNotFound, "erased")
+		}
+		return
+	}
+	record, body, err := a.body(st, outcome)
+	if err != nil {
+		a.failed(err)
+		return
+	}
+	for _, each := range sockets {
+		event := each.tells(record)
+		a.runtime.Sockets.Send(each.id, message(event, body), each.note.String())
+		if record.Suspended {
+			a.runtime.Sockets.Close(each.id, closeForbidden, "suspended")
+		}
+	}
+}
+
+// body is the record as the sockets may see it, and that in JSON: without the key where
+// that is for nobody now.
+func (a *announcer) body(st *State, outcome Outcome) (*account.Record, string, error) {
+	shown, record, key := *st, *st.Record, seal.Secret{}
+	shown.Record = &record
+	rules := rules{&a.runtime.Settings, Connect, a.runtime.Now()}
+	if record.Suspended || st.Disabled || rules.expired(st) {
+		record.Hash = ""
+	}
+	if record.Hash != "" {
+		var err error
+		if key, _, err = a.opened.open(a.runtime.Settings.Sealer, a.user, record.Key); err != nil {
+			return nil, "", err
+		}
+	}
+	return &record, body(&shown, key, rules, outcome), nil
+}
+
+// connected is called once a socket was opened. What changed since it got its message
+// it is told now; where there are too many, the oldest is closed.
+func (a *announcer) connected() {
+	a.mu.Lock()
+	a.told = 0
+	a.mu.Unlock()
+	a.announce(Kept)
+	sockets := openSockets(a.runtime.Sockets)
+	for _, each := range sockets[:max(len(sockets)-maxSockets, 0)] {
+		a.runtime.Sockets.Close(each.id, closeTooMany, "too_many_sockets")
+	}
+	a.closeExpired()
+	// Has the alarm ring for the new one's token. Where it rings earlier anyhow, nothing is
+	// written; dying before this write closes the socket.
+	if err := a.store.apply(func(*State) *account.Entry { return nil }); err != nil {
+		a.failed(err)
+	}
+}
+
+// closeExpired closes the sockets whose token has expired. The next write has the alarm
+// ring for those that follow.
+func (a *announcer) closeExpired() {
+	sockets, now := openSockets(a.runtime.Sockets), a.runtime.Now()
+	for _, each := range sockets {
+		if !each.Expires.After(now) {
+			a.runtime.Sockets.Close(each.id, closeUnauthorized, "expired_token")
+		}
+	}
+	a.store.expectSockets(firstExpiry(sockets, now))
+}
+
+func (a *announcer) failed(err error) {
+	a.runtime.Log(oplog.Line{Evt: oplog.Background, User: a.user, Op: oplog.OpAnnounce, Outcome: oplog.Failed, Err: err.Error()})
+}
+
+// firstExpiry is when the first token expires that has not; zero: there is none.
+func firstExpiry(list []socket, now time.Time) (first time.Time) {
+	for _, each := range list {
+		if each.Expires.After(now) && (first.IsZero() || each.Expires.Before(first)) {
+			first = each.Expires
+		}
+	}
+	return first
+}

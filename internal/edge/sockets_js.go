@@ -1,0 +1,39 @@
+//go:build js && wasm
+
+package edge
+
+import (
+	"encoding/json"
+
+	"latchkey/internal/answer"
+)
+
+// Sockets are the object's open WebSockets; it implements durable.Sockets. They are the
+// runtime's: they outlive the object in memory, with a note that the object keeps there.
+type Sockets struct{ *Object }
+
+// List implements durable.Sockets.
+func (s Sockets) List() []answer.Socket {
+	if s.closed {
+		return nil
+	}
+	var list []answer.Socket
+	if err := json.Unmarshal([]byte(text(sockets(s.number))), &list); err != nil {
+		panic(err) // edge.mjs has written it
+	}
+	return list
+}
+
+// Send implements durable.Sockets.
+func (s Sockets) Send(id, message, note string) {
+	if !s.closed {
+		send(s.number, join(id, note, message))
+	}
+}
+
+// Close implements durable.Sockets.
+func (s Sockets) Close(id string, code int, reason string) {
+	if !s.closed {
+		closeSocket(s.number, int32(code), join(id, reason))
+	}
+}
