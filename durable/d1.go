@@ -50,3 +50,11 @@ func syncWithD1(s *store, table users.Table, now func() time.Time) (change, erro
 		return nil
 	}, nil
 }
+
+// writeD1Anew forgets what D1 is known to hold: row and ledger are written again.
+func writeD1Anew(now time.Time) change {
+	return func(st *State) *account.Entry {
+		st.D1 = D1Status{Since: now}
+		return nil
+	}
+}

@@ -158,11 +158,7 @@ func (o operator) sync() (answer.Answer, Outcome, error) {
 	if o.store.snapshot().Record == nil {
 		return answer.Answer{}, "", unknownUser()
 	}
-	err := o.store.apply(func(st *State) *account.Entry {
-		st.D1 = D1Status{Since: o.now()}
-		return nil
-	})
-	if err != nil {
+	if err := o.store.apply(writeD1Anew(o.now())); err != nil {
 		return answer.Answer{}, "", err
 	}
 	return answer.JSON(http.StatusAccepted, "application/json", adminapi.Status{Status: "syncing"}), done, nil

@@ -9,7 +9,8 @@ import (
 )
 
 // reseal seals anew what is sealed with the previous KEY_ENCRYPTION_KEY: the key of
-// the record, and a new one that nobody has been handed yet.
+// the record, and a new one that nobody has been handed yet. Where there is none of it,
+// it is the row in D1 alone that is old, and is written anew.
 func (op *operation) reseal() (answer.Answer, Outcome, error) {
 	st := op.store.snapshot()
 	var recordKey, newKey string
@@ -38,6 +39,10 @@ func (op *operation) reseal() (answer.Answer, Outcome, error) {
 			return nil
 		})
 		if err != nil {
+			return answer.Answer{}, "", err
+		}
+	} else if st.Record != nil && !st.d1Pending() {
+		if err := op.store.apply(writeD1Anew(op.now())); err != nil {
 			return answer.Answer{}, "", err
 		}
 	}

@@ -101,6 +101,20 @@ func TestAnImportedKeyIsSealedAnew(t *testing.T) {
 	})
 }
 
+// The object has sealed anew long ago, and a row of before came back into D1.
+func TestARowThatIsOlderThanItsObjectIsWrittenAnew(t *testing.T) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
+		old := w.db.rows[ada]
+		w.changeKey(t)
+		w.expectResealed(t, "true")
+		w.db.rows[ada] = old
+		w.expectResealed(t, "false")
+		if row := w.db.rows[ada]; !openable(t, row[3].(string)) {
+			t.Error("D1 has it as it was")
+		}
+	})
+}
+
 // What opens with neither key is no success.
 func TestAKeyThatDoesNotOpenIsNotSealedAnew(t *testing.T) {
 	withKey(t, func(t *testing.T, w *simulation, key *reply) {

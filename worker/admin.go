@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"maps"
 	"net/url"
@@ -59,6 +60,17 @@ func reconcileKeys(_ string, r edge.Request) (*target, error) {
 		return nil, err
 	}
 	return toAdmin(adminRequest{Action: adminReconcile, Reconcile: what}), nil
+}
+
+func resealKeys(_ string, r edge.Request) (*target, error) {
+	var what adminapi.ResealOptions
+	err := decode(cmp.Or(r.Body, "{}"), // all of it may be left out
+		field{"limit", "a whole number from 1 to " + strconv.Itoa(adminapi.MaxPage), &what.Limit},
+		field{"cursor", "a next_cursor that was given out here", &what.Cursor})
+	if err != nil {
+		return nil, err
+	}
+	return toAdmin(adminRequest{Action: adminReseal, Reseal: what}), nil
 }
 
 func userLedger(id string, r edge.Request) (*target, error) {

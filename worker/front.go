@@ -176,6 +176,10 @@ func accountPage(f *Front, _ edge.Request, _ string) (answer.Answer, *target, er
 	return page.Answer(f.settings.AllowedOrigins), nil, nil
 }
 
+func openAPI(*Front, edge.Request, string) (answer.Answer, *target, error) {
+	return page.OpenAPI(), nil, nil
+}
+
 func health(f *Front, _ edge.Request, _ string) (answer.Answer, *target, error) {
 	if f.bad != nil {
 		return answer.JSON(503, "application/json", map[string]string{"status": "misconfigured"}), nil, nil

@@ -140,6 +140,7 @@ type callKind string
 const (
 	callReconcile callKind = "reconcile" // of the admin service: to look for keys that nobody owns
 	callKnows     callKind = "knows"     // of a user's object: whether it knows the key of a hash
+	callReseal    callKind = "reseal"    // of a user's object: to seal its keys anew
 )
 
 // Daily is the internal call that the cron trigger makes, and the object that answers
@@ -171,6 +172,8 @@ func (o *Objects) AnswerCall(c edge.Call, p Platform, encoded string) {
 		go o.administer(p, adminRequest{Action: adminReconcile}, c.Respond)
 	case call.Kind == callKnows && !admin:
 		o.open(p).Ask(durable.Request{Action: durable.Owns, Hash: call.Hash}, c.Respond)
+	case call.Kind == callReseal && !admin:
+		o.open(p).Ask(durable.Request{Action: durable.Reseal}, c.Respond)
 	default:
 		c.Done(fmt.Errorf("an internal call that this object does not answer: %q", call.Kind))
 	}
@@ -192,6 +195,24 @@ func knows(p Platform, user, hash string) (bool, error) {
 		return false, errors.New("the user's object did not say")
 	}
 	return *told.Known, nil
+}
+
+// sealAnew has a user's object seal its keys anew.
+func sealAnew(p Platform, user string) error {
+	body, err := p.Call(user, internalCall{Kind: callReseal}.String())
+	if err != nil {
+		return err
+	}
+	var told struct {
+		Resealed *bool `json:"resealed"`
+	}
+	if err := json.Unmarshal([]byte(body), &told); err != nil {
+		return err
+	}
+	if told.Resealed == nil {
+		return errors.New("the user's object could not seal its keys anew")
+	}
+	return nil
 }
 
 // newOp returns 128 random bits in hex.

@@ -300,7 +300,7 @@ func TestTheAdminService(t *testing.T) {
 
 func TestTheAdminServiceDoesNothingThatItDoesNotKnow(t *testing.T) {
 	i := newIsolate(t)
-	for _, action := range []adminAction{"", "reseal"} {
+	for _, action := range []adminAction{"", "export"} {
 		body, err := i.perform(i.platform(adminName, 1), adminRequest{Action: action}, &oplog.Line{})
 		if body != nil || err == nil {
 			t.Errorf("%q: %v, %v", action, body, err)

@@ -44,17 +44,11 @@ func described(t *testing.T) map[string][]string {
 	return all
 }
 
-// planned are paths that are described, and that the Worker does not have yet.
-var planned = []string{"/openapi.json", "/api/admin/reseal"}
-
 func TestEveryRouteIsDescribedAndNothingElse(t *testing.T) {
 	documented := described(t)
 	var served []string
 	for _, each := range routes {
 		served = append(served, each.method+" "+each.pattern, "OPTIONS "+each.pattern)
-		if slices.Contains(planned, each.pattern) {
-			t.Errorf("%s is here now: planned must not name it any more", each.pattern)
-		}
 	}
 	for _, each := range served {
 		if documented[each] == nil {
@@ -62,7 +56,7 @@ func TestEveryRouteIsDescribedAndNothingElse(t *testing.T) {
 		}
 	}
 	for each := range documented {
-		if _, path, _ := strings.Cut(each, " "); !slices.Contains(served, each) && !slices.Contains(planned, path) {
+		if !slices.Contains(served, each) {
 			t.Errorf("%s is described, and the Worker does not have it", each)
 		}
 	}
@@ -96,7 +90,11 @@ func TestEveryStatusOfTheFrontIsDescribed(t *testing.T) {
 			answers[name], _ = ask(f, with(change))
 		}
 		answers["misconfigured"], _ = ask(bad, r)
+		_, forwarded := ask(f, r)
 		for failure := range failures {
+			if forwarded == nil {
+				break // no object is asked
+			}
 			c := &called{}
 			f.Failed(c, r, failure, "a cause")
 			answers["failed: "+string(failure)] = c.answer

@@ -25,6 +25,8 @@ type route struct {
 var routes = []route{
 	{"GET", "/", accountPage},
 	{"HEAD", "/", accountPage},
+	{"GET", "/openapi.json", openAPI},
+	{"HEAD", "/openapi.json", openAPI},
 	{"GET", "/healthz", health},
 	{"HEAD", "/healthz", health},
 	{"GET", "/api/users/me", user(me)},
@@ -38,6 +40,7 @@ var routes = []route{
 	{"GET", "/api/admin/users/{id}/ledger", operator(userLedger)},
 	{"POST", "/api/admin/users/{id}/sync", operator(syncUser)},
 	{"POST", "/api/admin/reconcile", operator(reconcileKeys)},
+	{"POST", "/api/admin/reseal", operator(resealKeys)},
 }
 
 const adminPaths = "/api/admin/"

@@ -25,6 +25,7 @@ type adminAction string
 const (
 	adminList      = adminAction(oplog.OpList)
 	adminReconcile = adminAction(oplog.OpReconcile)
+	adminReseal    = adminAction(oplog.OpReseal)
 )
 
 // adminRequest is what is asked of the admin service. What an action has no use for is
@@ -33,6 +34,7 @@ type adminRequest struct {
 	Action    adminAction
 	Query     admin.Query               // list
 	Reconcile adminapi.ReconcileOptions // reconcile
+	Reseal    adminapi.ResealOptions    // reseal
 }
 
 func toAdmin(r adminRequest) *target { return &target{object: adminName, admin: r} }
@@ -72,6 +74,14 @@ func (o *Objects) perform(p Platform, r adminRequest, line *oplog.Line) (body an
 		Prefix: o.front.settings.KeyNamePrefix,
 		Knows:  func(user, hash string) (bool, error) { return knows(p, user, hash) },
 		Now:    o.front.now,
+		Sealer: o.front.settings.Sealer,
+		SealAnew: func(user string) error {
+			err := sealAnew(p, user)
+			if err != nil {
+				line.Err = err.Error() // the last one stands for all
+			}
+			return err
+		},
 	}
 	switch r.Action {
 	case adminList:
@@ -82,6 +92,13 @@ func (o *Objects) perform(p Platform, r adminRequest, line *oplog.Line) (body an
 			return nil, err
 		}
 		describe(report, r.Reconcile, line)
+		return report, nil
+	case adminReseal:
+		report, err := service.Reseal(r.Reseal)
+		if err != nil {
+			return nil, err
+		}
+		line.State = report
 		return report, nil
 	}
 	return nil, fmt.Errorf("the admin service does not know the action %q", r.Action)

@@ -73,7 +73,7 @@ refused, 5 not available just now.`,
 	flags.StringVar(&a.openrouterURL, "openrouter", a.env("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1"), "`URL` of OpenRouter's API (OPENROUTER_BASE_URL)")
 	flags.StringVar(&a.proxyURL, "proxy", a.env("LATCHKEY_PROXY", ""), "`URL` of a proxy on the way to both (LATCHKEY_PROXY; HTTPS_PROXY is not heeded)")
 	withCommands(root,
-		a.usersCommand(), a.reconcileCommand(), a.tokenCommand(),
+		a.usersCommand(), a.reconcileCommand(), a.resealCommand(), a.tokenCommand(),
 		a.keysCommand(), a.activityCommand(), a.creditsCommand(), a.provisionCommand(), a.versionCommand(),
 	)
 	return root

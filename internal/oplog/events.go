@@ -34,6 +34,7 @@ const (
 	OpKeys      Op = "keys"      // issuer
 	OpList      Op = "list"      // admin service: a page of users
 	OpReconcile Op = "reconcile" // admin service: keys that nobody owns
+	OpReseal    Op = "reseal"    // admin service: keys sealed with the previous encryption key; a user's object: its own
 )
 
 // Outcome is what came of it. Of a request that was answered it is an outcome of the

@@ -1,5 +1,6 @@
-// Package page is the account page, `GET /`: page.html with page.css and page.js
-// in it, one document that needs no second request and no build.
+// Package page is what the Worker serves of itself: the account page, `GET /`, and
+// the description of the API, `GET /openapi.json`. The page is page.html with page.css
+// and page.js in it, one document that needs no second request and no build.
 //
 // The Worker serves it, and not Workers static assets: who may frame the page, and
 // who may hand it a token, is a setting. Assets know no settings, and they would
@@ -81,4 +82,12 @@ func Answer(origins []string) answer.Answer {
 		},
 		Body: p.before + `data-allowed-origins="` + html.EscapeString(list) + `"` + p.after,
 	}
+}
+
+//go:embed openapi.json
+var description string
+
+// OpenAPI returns the description of the API.
+func OpenAPI() answer.Answer {
+	return answer.Answer{Status: 200, Header: [][2]string{{"Content-Type", "application/json"}, {"Cache-Control", "no-cache"}}, Body: description}
 }

@@ -9,6 +9,7 @@
 package adminapitest
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -132,6 +133,21 @@ func (s *Server) PutState(user, state string, ledger []account.Entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stored[user] = &stored{state: state, ledger: slices.Clone(ledger)}
+}
+
+// ChangeEncryptionKey makes what is sealed so far sealed with the previous key, as a
+// deployment with another KEY_ENCRYPTION_KEY does.
+func (s *Server) ChangeEncryptionKey() {
+	s.t.Helper()
+	sealer, err := seal.New(bytes.Repeat([]byte{1}, seal.KeySize), make([]byte, seal.KeySize))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.worker.Lock()
+	defer s.worker.Unlock()
+	s.settings.Sealer = sealer
+	s.front = worker.NewFront(s.settings, nil, s.now, func(oplog.Line) {})
+	s.objects = worker.NewObjects(s.front)
 }
 
 // Drop forgets what an object's storage holds, and the row in D1.

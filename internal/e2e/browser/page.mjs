@@ -153,7 +153,6 @@ test("text from outside is text", async (t) => {
 for (const [where, base] of [["", () => [api.url, userOf({ name: "ada" }).token, userOf({ name: "bob" }).token]], [" (the Worker's API)", () => [WORKER, ADA, BOB]]]) {
   test(`a new key shows in every tab of its user within a second, and in nobody else's${where}`, async (t) => {
     const [url, ada, bob] = base();
-    if (url === WORKER && (await fetch(new URL("/api/users/me/events", WORKER))).status === 404) return t.skip("the Worker has no sockets yet");
     const [adas, bobs] = [await person(t), await person(t)];
     const tabs = [await adas.open(url, ada), await adas.open(url, ada), await bobs.open(url, bob)];
     for (const tab of tabs) {
