@@ -52,13 +52,18 @@ func listUsers(_ string, r edge.Request) (*target, error) {
 }
 
 func reconcileKeys(_ string, r edge.Request) (*target, error) {
+	var dryRun *bool // to leave it out is not to ask for a deletion
 	var what adminapi.ReconcileOptions
 	err := decode(r.Body,
-		field{"dry_run", boolean, &what.DryRun},
+		field{"dry_run", boolean, &dryRun},
 		field{"force", boolean, &what.Force})
 	if err != nil {
 		return nil, err
 	}
+	if dryRun == nil {
+		return nil, invalid("dry_run is " + boolean + ".")
+	}
+	what.DryRun = *dryRun
 	return toAdmin(adminRequest{Action: adminReconcile, Reconcile: what}), nil
 }
 

@@ -274,7 +274,7 @@ func TestTheAdminService(t *testing.T) {
 		{"a list", "GET", adminUsers, "", nil, 200, `{"users":[],"next_cursor":null}`, "admin list done 200"},
 		{"a list without D1", "GET", adminUsers, "", func(_ *isolate, p *fake) { p.down = down }, 503, problem.UpstreamUnavailable, "admin list upstream_unavailable 503"},
 		{"a reconciliation", "POST", "/api/admin/reconcile", `{"dry_run":true}`, nil, 200, `{"dry_run":true,"examined":0`, "admin reconcile done 200"},
-		{"a reconciliation that OpenRouter refuses", "POST", "/api/admin/reconcile", `{}`,
+		{"a reconciliation that OpenRouter refuses", "POST", "/api/admin/reconcile", `{"dry_run":false}`,
 			func(i *isolate, _ *fake) {
 				i.openRouter.Fail(openroutertest.OpList, openroutertest.Fault{Kind: openroutertest.KindStatus, Status: 401}, 1)
 			}, 502, problem.UpstreamRefused, "admin reconcile upstream_refused 502"},

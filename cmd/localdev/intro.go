@@ -72,6 +72,10 @@ A first request, with a token for the user "demo", signed just now and good for 
   GET /api/users/me  ->  {{.Status}} in {{.Millis}} ms
   {{.Body}}
 
+The account page, for a browser:
+
+  {{.URL}}/#token={{.Token}}
+
 To try the rest, paste this into another terminal:
 
   TOKEN={{.Token}}

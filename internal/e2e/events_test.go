@@ -87,6 +87,7 @@ func (s *socket) read() {
 		}
 		if string(text) != "pong" {
 			var m message
+			described().checkMessage(text)
 			m.wrong = json.Unmarshal(text, &m)
 			if m.wrong == nil && kind != websocket.MessageText {
 				m.wrong = errors.New("not a text")

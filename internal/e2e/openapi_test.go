@@ -14,7 +14,9 @@ import (
 
 	"github.com/pb33f/libopenapi"
 	"github.com/pb33f/libopenapi-validator/config"
+	validation "github.com/pb33f/libopenapi-validator/errors"
 	"github.com/pb33f/libopenapi-validator/responses"
+	"github.com/pb33f/libopenapi-validator/schema_validation"
 	v3 "github.com/pb33f/libopenapi/datamodel/high/v3"
 	"github.com/pb33f/libopenapi/orderedmap"
 )
@@ -24,6 +26,7 @@ import (
 type description struct {
 	*v3.Document
 	responses responses.ResponseBodyValidator
+	schemas   schema_validation.SchemaValidator
 	paths     map[string]*regexp.Regexp
 
 	mu         sync.Mutex
@@ -46,6 +49,7 @@ var described = sync.OnceValue(func() *description {
 	}
 	d := &description{Document: &model.Model, paths: map[string]*regexp.Regexp{}, departures: map[string]bool{}}
 	d.responses = responses.NewResponseBodyValidator(d.Document, config.WithFormatAssertions())
+	d.schemas = schema_validation.NewSchemaValidator(config.WithFormatAssertions())
 	for path := range d.Paths.PathItems.KeysFromOldest() {
 		d.paths[path] = regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(path), `\{id\}`, "[^/]+") + "$")
 	}
@@ -55,8 +59,7 @@ var described = sync.OnceValue(func() *description {
 // testPaths are those of the scripts in testdata, and of wrangler.
 var testPaths = regexp.MustCompile(`^/(cdn-cgi|kill|plant|ring|straight)/`)
 
-// check compares an answer to the description. What departs from it is printed at once,
-// each thing once: no test can swallow it.
+// check compares an answer to the description.
 func (d *description) check(request *http.Request, a answer) {
 	path := request.URL.EscapedPath()
 	if testPaths.MatchString(path) {
@@ -66,11 +69,23 @@ func (d *description) check(request *http.Request, a answer) {
 	response := &http.Response{StatusCode: a.status, Header: a.header, Body: io.NopCloser(strings.NewReader(a.body))}
 	_, faults := d.responses.ValidateResponseBodyWithPathItem(request, response, item, pattern)
 
+	d.note(request.Method+" "+pattern, faults, a)
+}
+
+// checkMessage compares a message of a socket to the description.
+func (d *description) checkMessage(text []byte) {
+	_, faults := d.schemas.ValidateSchemaBytesWithVersion(d.Components.Schemas.GetOrZero("Event").Schema(), text, 3.1)
+	d.note("a message", faults, answer{body: string(text)})
+}
+
+// note prints what departs from the description at once, each thing once: no test can
+// swallow it.
+func (d *description) note(what string, faults []*validation.ValidationError, a answer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.seen++
 	for _, fault := range faults {
-		departure := fmt.Sprintf("%s %s: %v", request.Method, pattern, fault)
+		departure := fmt.Sprintf("%s: %v", what, fault)
 		if !d.departures[departure] {
 			d.departures[departure] = true
 			fmt.Printf("--- FAIL: openapi.json: %s: %v\n", departure, a)

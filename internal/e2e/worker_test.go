@@ -56,6 +56,9 @@ type worker struct {
 	behind      atomic.Int64 // nanoseconds by which OpenRouter's clock is slow, to make old keys
 	server      *httptest.Server
 
+	successor atomic.Value // a second provisioning key of the account, as text
+	retired   atomic.Bool  // the first one is gone
+
 	mu    sync.Mutex
 	gates map[string]*gate // by method; those that hold calls to OpenRouter
 }
@@ -275,6 +278,12 @@ func (w *worker) upstream(rw http.ResponseWriter, r *http.Request) {
 	if g != nil {
 		g.arrived <- struct{}{}
 		<-g.opened
+	}
+	switch second, _ := w.successor.Load().(string); {
+	case second != "" && r.Header.Get("Authorization") == "Bearer "+second:
+		r.Header.Set("Authorization", "Bearer "+provisioningKey)
+	case w.retired.Load():
+		r.Header.Set("Authorization", "Bearer a-key-that-is-gone")
 	}
 	w.openrouter.ServeHTTP(rw, r)
 }

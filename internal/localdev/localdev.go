@@ -83,11 +83,11 @@ func Start(ctx context.Context, o Options) (*Worker, error) {
 	if o.EnvFile != "" {
 		args = append(args, "--env-file", o.EnvFile)
 	}
-	if o.Script != "" {
-		args = append(args, o.Script)
-	}
 	for name, value := range o.Vars {
 		args = append(args, "--var", name+":"+value)
+	}
+	if o.Script != "" {
+		args = append(args, "--", o.Script) // --env-file and --var would take it for one more of theirs
 	}
 	w := &Worker{
 		URL:     "http://127.0.0.1:" + strconv.Itoa(o.Port),

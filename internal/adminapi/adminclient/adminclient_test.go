@@ -129,6 +129,13 @@ func TestServerAndClientAgreeOnEveryField(t *testing.T) {
 	}
 	agree(t, "a report", report)
 
+	s.ChangeEncryptionKey()
+	anew, err := c.Reseal(ctx, adminapi.ResealOptions{Limit: 1})
+	if err != nil || anew.Known.Resealed != 1 || anew.Known.Remaining != 0 || anew.Known.NextCursor != nil {
+		t.Fatalf("a reseal: %+v, %v", anew.Known, err)
+	}
+	agree(t, "a reseal", anew)
+
 	total := 20 * account.Credit
 	if state, err = c.Adjust(ctx, "u_7", adminapi.Adjustment{TotalLimit: &total, Suspended: new(false)}); err != nil || state.Known.Record.TotalLimit != total || state.Known.Record.Suspended {
 		t.Errorf("adjusted: %+v, %v", state.Known, err)
