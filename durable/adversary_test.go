@@ -156,7 +156,7 @@ func (a *adversary) halving(times int) {
 }
 
 // bounds says what each combination of settings bounds a user to, in credits a
-// quota, with the defaults for all else: README.md has it as a table. METER_INTERVAL
+// quota, with the defaults for all else: docs/settings.md has it as a table. METER_INTERVAL
 // and RENEW_AFTER change none of it; the latter bounds how many quotas there are.
 var bounds = []struct {
 	name     string
@@ -186,7 +186,7 @@ var bounds = []struct {
 	{"all three, late", true, true, true, true, 10, (*adversary).refreshing, 100},
 }
 
-// TestTheBoundsAreReachedAndNotPassed: the table in README.md is neither too high
+// TestTheBoundsAreReachedAndNotPassed: the table in docs/settings.md is neither too high
 // nor too low.
 func TestTheBoundsAreReachedAndNotPassed(t *testing.T) {
 	for _, c := range bounds {

@@ -90,6 +90,11 @@ var mutants = []struct {
 	{"a known key deleted as an orphan", []edit{{"orphans.go", " && !s.snapshot().owns(key.Hash)", ""}}},
 	{"a key that ran out before it was handed out", []edit{{"flow.go", "if rules.assignable(st, p.New) {", "if true {"}}},
 	{"one walk an orphan", []edit{{"orphans.go", "slices.ContainsFunc(missing, task.same)", "len(missing) > 0 && slices.ContainsFunc(missing[:1], task.same)"}}},
+	{"a suspended user's socket left open", []edit{{"sockets.go", "			a.runtime.Sockets.Close(each.id, closeForbidden, \"suspended\")\n", ""}}},
+	{"a key told that is about to end", []edit{{"sockets.go", " || st.Pending != nil && !st.Record.Suspended {", " {"}}},
+	{"a key told that an operator disabled", []edit{{"sockets.go", "record.Suspended || st.Disabled ||", "record.Suspended ||"}}},
+	{"a socket left open past its token", []edit{{"sockets.go", "		if !each.Expires.After(now) {\n", "		if false {\n"}}},
+	{"no alarm for the end of a token", []edit{{"schedule.go", "	if !expiry.IsZero() {\n", "	if false {\n"}}},
 }
 
 // TestEveryMutationIsCaught runs the simulation against each mutant.
@@ -155,7 +160,7 @@ func runMutant(t *testing.T, edits []edit) ([]byte, error) {
 		t.Fatalf("it does not compile: %v\n%s", err, out)
 	}
 	// The enumeration takes the longest, and is needed for few.
-	out, err := exec.Command(program, "-test.failfast", "-test.run", "^Test(EachScenario|RandomSchedules|A|Many|Ten)", "-seed", "1", "-schedules", "500").CombinedOutput()
+	out, err := exec.Command(program, "-test.failfast", "-test.run", "^Test(EachScenario|RandomSchedules|A|Many|Ten|Tabs)", "-seed", "1", "-schedules", "500").CombinedOutput()
 	if err != nil {
 		return out, err
 	}

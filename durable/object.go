@@ -165,7 +165,7 @@ func (o *Object) work(r Request) (answer.Answer, func(joined, waiting int)) {
 		o.runtime.Log(line)
 		switch r.Action {
 		case Connect:
-			o.announcer.connected()
+			o.announcer.connected(Outcome(line.Outcome))
 		case Me, Refresh:
 			o.announcer.announce(Outcome(line.Outcome))
 		default:

@@ -9,7 +9,7 @@ import (
 	"latchkey/internal/problem"
 )
 
-// operator is what an operator changes of a user: docs/operations.md has the API.
+// operator is what an operator changes of a user: docs/api.md has the API.
 type operator struct{ *operation }
 
 func unknownUser() error { return problem.New(problem.NotFound, "There is no such user.") }

@@ -184,13 +184,10 @@ func (a *announcer) body(st *State, outcome Outcome) (*account.Record, string, e
 	return &record, body(&shown, key, rules, outcome), nil
 }
 
-// connected is called once a socket was opened. What changed since it got its message
-// it is told now; where there are too many, the oldest is closed.
-func (a *announcer) connected() {
-	a.mu.Lock()
-	a.told = 0
-	a.mu.Unlock()
-	a.announce(Kept)
+// connected is called once a socket was opened. The others are told what the user's token
+// or a first key has changed; where there are too many, the oldest is closed.
+func (a *announcer) connected(outcome Outcome) {
+	a.announce(outcome)
 	sockets := openSockets(a.runtime.Sockets)
 	for _, each := range sockets[:max(len(sockets)-maxSockets, 0)] {
 		a.runtime.Sockets.Close(each.id, closeTooMany, "too_many_sockets")

@@ -199,6 +199,26 @@ func TestATabIsToldNothingOfWhatIsUnderWay(t *testing.T) {
 	})
 }
 
+func TestATabLosesAKeyThatAnOperatorDisabled(t *testing.T) {
+	inTabs(t, func(t *testing.T, w *simulation) {
+		tab := w.tab(ada, time.Hour)
+		w.spend(ada, 0.2)
+		w.server.SetDisabled(w.state(ada).Record.Hash, true)
+		if got := w.one(durable.Me); got.Code != "key_disabled" {
+			t.Errorf("got %d %s", got.Status, got.Code)
+		}
+		if tab.told(t, "key", "quota"); tab.key != "" {
+			t.Error("the tab still has the key")
+		}
+		w.server.SetDisabled(w.state(ada).Record.Hash, false)
+		w.spend(ada, 0.1)
+		w.one(durable.Me)
+		if tab.told(t, "key", "quota", "key"); tab.key == "" {
+			t.Error("the tab did not get the key back")
+		}
+	})
+}
+
 func TestATabIsClosedWhenItsTokenExpires(t *testing.T) {
 	inTabs(t, func(t *testing.T, w *simulation) {
 		w.one(durable.Me)

@@ -20,7 +20,7 @@ import (
 	"latchkey/internal/problem"
 )
 
-// This file is the admin API, docs/operations.md: what concerns one user goes to the
+// This file is the admin API, docs/api.md: what concerns one user goes to the
 // user's object, the rest to the admin service. An error names the field or the
 // parameter that it is about.
 

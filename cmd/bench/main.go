@@ -5,7 +5,7 @@
 //	make bench
 //
 // It prints tables and, where all of it was asked for, draws docs/bench.svg and
-// puts a table into README.md. A missed target is no failure, since machines
+// puts a table into docs/speed.md. A missed target is no failure, since machines
 // are noisy; a wrong answer is.
 package main
 
@@ -69,13 +69,13 @@ func run(ctx context.Context) error {
 	b.subjects[0].inspector = *inspector
 
 	all := *only == "" && *which == ""
-	readme := filepath.Join(root, "README.md")
-	text, err := os.ReadFile(readme)
+	page := filepath.Join(root, "docs", "speed.md")
+	text, err := os.ReadFile(page)
 	if err != nil {
 		return err
 	}
 	if _, err := replaceTable(string(text), ""); all && err != nil { // now, rather than after ten minutes
-		return fmt.Errorf("README.md: %w", err)
+		return fmt.Errorf("docs/speed.md: %w", err)
 	}
 	if err := b.measure(ctx); err != nil {
 		return err
@@ -91,14 +91,14 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if text, err = os.ReadFile(readme); err != nil { // it may have changed meanwhile
+	if text, err = os.ReadFile(page); err != nil { // it may have changed meanwhile
 		return err
 	}
 	updated, err := replaceTable(string(text), table)
 	if err != nil {
-		return fmt.Errorf("README.md: %w", err)
+		return fmt.Errorf("docs/speed.md: %w", err)
 	}
-	return os.WriteFile(readme, []byte(updated), 0o644)
+	return os.WriteFile(page, []byte(updated), 0o644)
 }
 
 // named returns those of which a comma-separated list holds the name; all of

@@ -11,7 +11,7 @@ import (
 // documented is where the commands about users stand with what they print.
 const documented = "../../docs/cli-users.md"
 
-var shownCommand = regexp.MustCompile("(?m)^```console\n\\$ latchkey ((?:users|reconcile|token) .*|reconcile)\n((?s:.*?))```$")
+var shownCommand = regexp.MustCompile("(?m)^```console\n\\$ latchkey ((?:users|reconcile|token) .*|reconcile|reseal)\n((?s:.*?))```$")
 
 // What the documentation shows is what is printed: its commands run here one
 // after the other, against one fake, and -update writes what they print.
@@ -49,7 +49,7 @@ func TestDocumentedOutput(t *testing.T) {
 	} else if now != string(text) {
 		t.Errorf("%s differs from what is printed: run with -update and look at the difference", documented)
 	}
-	for _, command := range []string{"users list", "users show", "users ledger", "users suspend", "users resume", "users set", "users erase", "users watch", "users sync", "reconcile --dry-run", "reconcile", "reconcile --yes", "token --user"} {
+	for _, command := range []string{"users list", "users show", "users ledger", "users suspend", "users resume", "users set", "users erase", "users watch", "users sync", "reconcile --dry-run", "reconcile", "reconcile --yes", "reseal", "token --user"} {
 		if !ran[command] {
 			t.Errorf("%s is not documented", command)
 		}

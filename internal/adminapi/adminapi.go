@@ -1,5 +1,5 @@
 // Package adminapi is the admin API's JSON: the Worker encodes these types, and
-// the command line decodes them, with package adminclient. docs/operations.md
+// the command line decodes them, with package adminclient. docs/api.md
 // describes the API.
 package adminapi
 

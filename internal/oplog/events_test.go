@@ -113,9 +113,9 @@ func TestLinesOfJavaScriptStandInOneFile(t *testing.T) {
 	}
 }
 
-// docs/operations.md says what each event is, and each op and outcome.
+// docs/logs-and-database.md says what each event is, and each op and outcome.
 func TestEveryNameIsDocumented(t *testing.T) {
-	document, err := os.ReadFile("../../docs/operations.md")
+	document, err := os.ReadFile("../../docs/logs-and-database.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestEveryNameIsDocumented(t *testing.T) {
 	for _, c := range []struct{ path, of string }{{here, "Event"}, {here, "Op"}, {here, "Outcome"}, {"../../durable/request.go", "Action"}} {
 		for _, value := range constants(t, c.path, c.of) {
 			if !strings.Contains(log, "`"+value+"`") {
-				t.Errorf("%s %s is not in docs/operations.md", c.of, value)
+				t.Errorf("%s %s is not in docs/logs-and-database.md", c.of, value)
 			}
 		}
 	}

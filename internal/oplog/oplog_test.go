@@ -48,7 +48,7 @@ func TestALineIsGolden(t *testing.T) {
 	}
 }
 
-// README.md, Reading the log, names these.
+// docs/logs-and-database.md names these.
 func TestTheContractsFieldNamesAreThere(t *testing.T) {
 	names := map[string]bool{}
 	for field := range reflect.TypeFor[Line]().Fields() {

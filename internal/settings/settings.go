@@ -1,4 +1,4 @@
-// Package settings reads the variables, secrets and bindings that README.md lists,
+// Package settings reads the variables, secrets and bindings that docs/settings.md lists,
 // once. Whatever is missing or bad is named, all of it at once, and nothing
 // runs on settings that are not whole.
 package settings

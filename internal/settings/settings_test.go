@@ -158,6 +158,38 @@ func section(t *testing.T, header string) map[string]string {
 	return vars
 }
 
+// docs/settings.md has every variable with its default, and every secret.
+func TestEverySettingIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/settings.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]string{} // by the names in the first cell
+	for line := range strings.Lines(string(page)) {
+		if cells := strings.Split(line, "|"); len(cells) > 3 {
+			for _, name := range regexp.MustCompile("`([A-Z_]+)`").FindAllStringSubmatch(cells[1], -1) {
+				if _, first := rows[name[1]]; !first {
+					rows[name[1]] = cells[2]
+				}
+			}
+		}
+	}
+	for name, standard := range section(t, "[vars]") {
+		wanted := "`" + standard + "`"
+		if standard == "" {
+			wanted = "empty"
+		}
+		if row, ok := rows[name]; !ok || !strings.Contains(row, wanted) {
+			t.Errorf("%s is not in docs/settings.md with its default, %s", name, wanted)
+		}
+	}
+	for _, name := range Secrets {
+		if _, ok := rows[name]; !ok {
+			t.Errorf("%s is not in docs/settings.md", name)
+		}
+	}
+}
+
 func TestWranglerHasTheDefaults(t *testing.T) {
 	vars := section(t, "[vars]")
 	standard, _ := parse(nil)

@@ -1,4 +1,4 @@
-// Package adminclient is a client of the admin API, docs/operations.md.
+// Package adminclient is a client of the admin API, docs/api.md.
 //
 // It trusts the server with nothing but the token: that goes to https or to this
 // machine only, through no proxy that was not asked for, and after no

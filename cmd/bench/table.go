@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// The lines of README.md between which the table stands.
+// The lines of docs/speed.md between which the table stands.
 const tableBegins, tableEnds = "<!-- bench -->\n", "<!-- /bench -->\n"
 
 // replaceTable puts a table in place of the one in a text.
@@ -24,7 +24,7 @@ func replaceTable(text, table string) (string, error) {
 	return before + tableBegins + table + tableEnds + after, nil
 }
 
-// markdown is the table for README.md, with what it was measured on.
+// markdown is the table for docs/speed.md, with what it was measured on.
 func (b *bench) markdown() (string, error) {
 	var m strings.Builder
 	fmt.Fprint(&m, "| load | req/s | p50, ms | p99, ms | CPU, ms | req/s ÷ plain JavaScript's | ÷ floor's | ÷ workers.Serve's | p99 ÷ plain JavaScript's | CPU ÷ plain JavaScript's |\n")
