@@ -16,7 +16,7 @@ unexport MAKEFLAGS MFLAGS
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export WRANGLER_SEND_METRICS := false
 
-GO_DIRS := $(wildcard cmd durable internal worker)
+GO_DIRS := $(wildcard clients/go cmd docs durable internal worker)
 SCRIPTS := .ci/run cmd/bench/workerd.sh tools/audit.sh worker/deploy.sh
 WASM_SOURCES := go.mod go.sum $(wildcard worker/page/page.*) $(shell find cmd/worker worker durable internal -name '*.go' -not -name '*_test.go')
 
