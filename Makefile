@@ -16,7 +16,8 @@ unexport MAKEFLAGS MFLAGS
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export WRANGLER_SEND_METRICS := false
 
-GO_DIRS := $(wildcard cmd durable internal worker)
+GO_DIRS := $(wildcard clients/go cmd docs durable internal worker)
+SCRIPTS := .ci/run cmd/bench/workerd.sh tools/audit.sh worker/deploy.sh
 WASM_SOURCES := go.mod go.sum $(wildcard worker/page/page.*) $(shell find cmd/worker worker durable internal -name '*.go' -not -name '*_test.go')
 
 .PHONY: help
@@ -26,8 +27,16 @@ help: ## list the targets
 .PHONY: setup
 setup: node_modules/.package-lock.json ## install wrangler and the Node it wants
 
+# Without install scripts, which may fetch what the lock does not name.
 node_modules/.package-lock.json: package.json package-lock.json .npmrc
-	npm ci --no-fund --no-audit --loglevel=error
+	npm ci --ignore-scripts --no-fund --no-audit --loglevel=error
+	@touch $@
+
+# tools/go.mod is a module of its own, so that nothing of these linters is in the
+# module that the Worker is built from; tools/go.sum pins them by checksum.
+STATICCHECK := build/tools/staticcheck
+$(STATICCHECK): tools/go.mod tools/go.sum
+	go build -C tools -o ../build/tools/ tool
 	@touch $@
 
 .PHONY: build
@@ -46,24 +55,40 @@ run: setup build ## run everything here, and show how to try it (PORT=8787 STAND
 	@exec build/localdev
 
 .PHONY: test
-test: lint unit simulation dry-run e2e ## run every check and test there is
+test: lint audit unit simulation dry-run e2e ## run every check and test there is
 
 # A Go timer would fire in the I/O context of whichever user's request set it,
 # and wake other users' code there: see internal/edge/edge.mjs.
 TIMERS := time\.(Sleep|After|AfterFunc|Tick|NewTicker|NewTimer)|context\.With(Timeout|Deadline)(Cause)?
 
+# staticcheck does not know of go:wasmexport, and takes what it exports for unused.
 .PHONY: lint
-lint: ## check formatting, vet, and what the Worker's code may not use
+lint: setup $(STATICCHECK) ## check formatting, sources, locks, and what the Worker's code may not use
 	@echo 'gofmt' && out="$$(gofmt -l $(GO_DIRS))" && \
 		if [ -n "$$out" ]; then echo "not formatted:" $$out; exit 1; fi
+	go mod tidy -diff
+	cd tools && go mod tidy -diff
 	go vet ./...
 	go vet -tags e2e ./internal/...
 	GOOS=js GOARCH=wasm go vet ./cmd/worker ./internal/edge
+	$(STATICCHECK) -tags e2e ./...
+	GOOS=js GOARCH=wasm $(STATICCHECK) -checks inherit,-U1000 ./cmd/worker ./internal/edge
+	biome lint --error-on-warnings --diagnostic-level=warn
+	node tools/lockfile.mjs
+	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck $(SCRIPTS); \
+		else echo 'SKIPPED: shellcheck, which is not installed.'; fi
 	@echo 'syscall/js in internal/edge alone' && \
 		if grep -rn --include='*.go' '"syscall/js"' $(GO_DIRS) | grep -v '^internal/edge/'; then exit 1; fi
 	@echo 'no Go timers in what is linked into the Worker' && \
 		files="$$(GOOS=js GOARCH=wasm go list -deps -f '{{with .Module}}{{if .Main}}{{range $$.GoFiles}}{{$$.Dir}}/{{.}}{{"\n"}}{{end}}{{end}}{{end}}' ./cmd/worker)" && \
 		test -n "$$files" && if grep -nE '\b($(TIMERS))\b' $$files; then exit 1; fi
+
+# The vulnerabilities that are looked for: a pinned list, so that a run depends on
+# the change alone. Every week CI takes the latest one.
+VULNDB := v0.0.0-20261105234957-e22db6528018
+.PHONY: audit
+audit: setup $(STATICCHECK) ## look for known vulnerabilities in what is used (VULNDB=latest)
+	tools/audit.sh $(VULNDB)
 
 # The race detector wants a C compiler, and nothing else here does.
 .PHONY: unit

@@ -54,10 +54,10 @@ func TestAKeyThatRanOutWhileItWaitedForItsGuardrailIsNotHandedOut(t *testing.T) 
 		guarded(w)
 		w.settings.KeyTTL = time.Minute
 		w.fail("ASSIGN", notSent)
-		got := w.one(durable.Me)
+		w.one(durable.Me)
 		w.now = w.now.Add(2 * time.Hour)
 		w.decide = nil
-		got = w.one(durable.Me)
+		got := w.one(durable.Me)
 		if got.Status == 200 {
 			if k := w.keyOf(got.Hash); !k.ExpiresAt.After(w.now) {
 				t.Errorf("200 %s with a key that expired %s ago: %s", got.Outcome, w.now.Sub(k.ExpiresAt), got.body)

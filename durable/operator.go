@@ -127,7 +127,7 @@ func (o operator) endKey(with change) error {
 	if err != nil {
 		return err
 	}
-	if err := (flow{o.operation}).finishPending(); err != nil {
+	if err := flow(o).finishPending(); err != nil {
 		o.line.Err = err.Error() // the alarm takes it up
 	}
 	return nil

@@ -46,7 +46,7 @@ const failureOf = (error) => (error?.mistake ? "mistake" : error?.overloaded ? "
 
 // copyOf returns a request whose body was read: it can be sent, but not read again.
 // Nobody wants the body of a GET.
-const copyOf = (method, url, authorization, origin, upgrade, body) =>
+const copyOf = (method, url, authorization, origin, _upgrade, body) =>
   new Request(url, { method, headers: { authorization, origin }, body: method === "GET" ? null : body });
 
 export default {

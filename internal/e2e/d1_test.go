@@ -138,8 +138,8 @@ func TestD1Broken(t *testing.T) {
 	known.spend(first, 0.6)
 	second := known.expect(known.get(), "rotated", 9.4, 1)
 	known.spend(second, 0.2)
-	latest := known.expect(known.get(), "kept", 9.2, 0.8)
-	latest = known.expect(known.refresh(), "rotated", 9.2, 1)
+	known.expect(known.get(), "kept", 9.2, 0.8)
+	latest := known.expect(known.refresh(), "rotated", 9.2, 1)
 	fresh := newUser(t, w)
 	for range 2 {
 		retryAfter(t, problem(t, fresh.get(), 503, "upstream_unavailable"), 1, 60)

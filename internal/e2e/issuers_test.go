@@ -279,7 +279,7 @@ func TestIssuerIsUnavailable(t *testing.T) {
 		answer http.HandlerFunc
 	}{
 		{"500", func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "down", 500) }},
-		{"a redirect", func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, "/elsewhere", 302) }},
+		{"a redirect", func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, "/elsewhere", http.StatusFound) }},
 		{"no key", func(rw http.ResponseWriter, _ *http.Request) { io.WriteString(rw, `{"keys":[]}`) }},
 		{"a hanging one", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
 		{"a set without an end", func(rw http.ResponseWriter, _ *http.Request) {

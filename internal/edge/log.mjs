@@ -6,10 +6,10 @@
 // others. JSON.stringify escapes those below U+0020 alone; these are the other
 // control characters, the invisible ones, and the separators of lines.
 // internal/oplog does the same in Go.
-export const asLine = (value) => JSON.stringify(value).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, escape);
+export const asLine = (value) => JSON.stringify(value).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, escaped);
 
-// escape writes each unit of a character, of which one beyond U+FFFF has two.
-const escape = (character) => character.replace(/[^]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+// escaped writes each unit of a character, of which one beyond U+FFFF has two.
+const escaped = (character) => character.replace(/./gs, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
 // messageOf returns what an error says.
 export const messageOf = (error) => String(error?.message ?? error);

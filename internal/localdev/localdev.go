@@ -76,18 +76,19 @@ func Start(ctx context.Context, o Options) (*Worker, error) {
 		}
 		o.Port = port
 	}
-	args := []string{
-		"dev", "--ip", "127.0.0.1", "--port", strconv.Itoa(o.Port), "--inspector-port", "0",
-		"--persist-to", o.StateDir, "--show-interactive-dev-session=false",
+	args := []string{"dev"}
+	if o.Script != "" {
+		args = append(args, o.Script) // here: behind --env-file and --var it would be one more of theirs
 	}
+	args = append(args,
+		"--ip", "127.0.0.1", "--port", strconv.Itoa(o.Port), "--inspector-port", "0",
+		"--persist-to", o.StateDir, "--show-interactive-dev-session=false",
+	)
 	if o.EnvFile != "" {
 		args = append(args, "--env-file", o.EnvFile)
 	}
 	for name, value := range o.Vars {
 		args = append(args, "--var", name+":"+value)
-	}
-	if o.Script != "" {
-		args = append(args, "--", o.Script) // --env-file and --var would take it for one more of theirs
 	}
 	w := &Worker{
 		URL:     "http://127.0.0.1:" + strconv.Itoa(o.Port),

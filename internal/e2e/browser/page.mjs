@@ -13,7 +13,7 @@ const { WORKER, ADA, BOB, EXPIRED, SCREENSHOTS } = process.env;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 let browser, api;
-let complaints = []; // what the browser said against the page
+const complaints = []; // what the browser said against the page
 
 before(async () => {
   [browser, api] = await Promise.all([launch(), serve(WORKER)]);
@@ -90,7 +90,7 @@ test("a token leaves the address at once and is not kept", async (t) => {
   assert.equal(page.url(), api.url);
   assert.equal(await page.evaluate(async () => localStorage.length + sessionStorage.length + document.cookie.length + (await indexedDB.databases()).length + (await caches.keys()).length), 0);
   assert.equal((await context.cookies()).length, 0);
-  assert.ok(!(await html(page)).includes(user.token + '"'));
+  assert.ok(!(await html(page)).includes(`${user.token}"`));
   await page.reload();
   await shows(page, "#problem", "You are not signed in here");
   await page.evaluate((token) => { location.hash = `token=${token}`; }, user.token);

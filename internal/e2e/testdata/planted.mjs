@@ -1,9 +1,9 @@
 // The Worker, and a path that writes a user's state as an earlier version or an
 // accident would have left it.
 import { env } from "cloudflare:workers";
-import worker, { UserObject as Object } from "../../../worker/worker.mjs";
+import worker, { UserObject as Base } from "../../../worker/worker.mjs";
 
-export class UserObject extends Object {
+export class UserObject extends Base {
   plant(state) {
     this.ctx.storage.kv.put("state", state);
   }

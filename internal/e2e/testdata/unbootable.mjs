@@ -7,7 +7,8 @@ let last;
 WebAssembly.Instance = new Proxy(WebAssembly.Instance, {
   construct(target, args) {
     if (!boots) throw new Error("no memory \u202e\u009b\u007f to boot");
-    return (last = Reflect.construct(target, args));
+    last = Reflect.construct(target, args);
+    return last;
   },
 });
 
