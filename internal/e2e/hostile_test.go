@@ -203,14 +203,16 @@ func TestHostilePathsAndHeaders(t *testing.T) {
 	}
 }
 
-// Ten thousand users that do not exist: none gets an object.
+var forgedUsers = flag.Int("forged", 2_000, "how many users TestForgedUsers makes up")
+
+// Users that do not exist, very many: none gets an object.
 func TestForgedUsers(t *testing.T) {
 	w := start(t, with{})
 	newUser(t, w).provisioned()
 	before := w.objects(t)
 	const atATime = 20
 	for _, failed := range atOnce(atATime, func(lane int) error {
-		for i := lane; i < 10_000; i += atATime {
+		for i := lane; i < *forgedUsers; i += atATime {
 			claims := jwt.MapClaims{"uid": fmt.Sprintf("forged-%d", i), "exp": time.Now().Add(time.Hour).Unix()}
 			a, err := w.send(t.Context(), "GET", me, bearer(sign(jwt.SigningMethodHS256, "forged-secret-of-somebody-else-0123456789", claims)), nil)
 			if err != nil {
@@ -234,7 +236,7 @@ func TestForgedUsers(t *testing.T) {
 	}
 }
 
-var valid = flag.Int("valid", 1_500, "how many users TestManyValidUsers asks for; 10000 take minutes")
+var valid = flag.Int("valid", 700, "how many users TestManyValidUsers asks for; 10000 take minutes")
 
 // Very many users who are who they say: what they leave in memory is bounded.
 func TestManyValidUsers(t *testing.T) {
