@@ -2,9 +2,7 @@ package durable
 
 import (
 	"net/http"
-	"time"
 
-	"latchkey/internal/account"
 	"latchkey/internal/adminapi"
 	"latchkey/internal/answer"
 	"latchkey/internal/oplog"
@@ -31,7 +29,7 @@ func (op *operation) inspect() (answer.Answer, Outcome, error) {
 
 // view is a state as the admin API shows it.
 func (op *operation) view(st *State) adminapi.State {
-	view := adminapi.State{Record: viewRecord(st.Record, op.label(st.Record.Key)), Background: []adminapi.Task{}, D1: viewD1(st)}
+	view := adminapi.State{Record: adminapi.Record{User: adminapi.UserOf(*st.Record), Key: op.label(st.Record.Key)}, Background: []adminapi.Task{}, D1: viewD1(st)}
 	if st.Pending != nil {
 		view.Pending = new(viewPending(*st.Pending))
 	}
@@ -42,18 +40,6 @@ func (op *operation) view(st *State) adminapi.State {
 		view.Alarm = &st.Alarm
 	}
 	return view
-}
-
-// viewRecord shows a record with no more of its key than tells which one it is.
-func viewRecord(r *account.Record, label string) adminapi.Record {
-	return adminapi.Record{
-		User: adminapi.User{
-			UserID: r.UserID, UserName: r.UserName, Email: r.Email, Hash: r.Hash,
-			TotalLimit: r.TotalLimit, RemainingLimit: r.RemainingLimit, UsageLimit: r.UsageLimit, Suspended: r.Suspended,
-			Seq: r.Seq, CreatedAt: r.CreatedAt.Format(time.RFC3339Nano), UpdatedAt: r.UpdatedAt.Format(time.RFC3339Nano),
-		},
-		Key: label,
-	}
 }
 
 // viewPending shows a pending call. One of an unknown kind has no name.

@@ -33,8 +33,8 @@ func TestNothingOfAStateIsForgottenInItsView(t *testing.T) {
 		missing map[string]bool // what no state has
 	}{
 		{views, nil},
-		{[]any{viewRecord(&record, "label")}, nil},
-		{[]any{viewRecord(&record, "label").User}, map[string]bool{"Damaged": true}},
+		{[]any{adminapi.Record{User: adminapi.UserOf(record), Key: "label"}}, nil},
+		{[]any{adminapi.UserOf(record)}, map[string]bool{"Damaged": true}},
 		{[]any{viewD1(&full)}, nil},
 		{[]any{(&operation{}).view(&State{Record: &account.Record{}, Pending: full.Pending, D1: full.D1, Alarm: at})}, map[string]bool{"Damaged": true, "Record": true}},
 	} {

@@ -60,6 +60,8 @@ func (s *Server) strike(w http.ResponseWriter, x *exchange, f Fault, perform fun
 	case KindHuge:
 		s.recordStatus(x, done.status)
 		writePadded(w, x.r, done, f.Bytes)
+	default:
+		panic("openroutertest: no such fault: " + string(f.Kind))
 	}
 }
 

@@ -121,7 +121,7 @@ func TestEveryNameIsDocumented(t *testing.T) {
 	}
 	_, log, _ := strings.Cut(string(document), "\n## The log\n")
 	log, _, _ = strings.Cut(log, "\n## ")
-	for _, c := range []struct{ path, of string }{{here, "Event"}, {here, "Op"}, {here, "Outcome"}, {"../../durable/request.go", "Action"}} {
+	for _, c := range []struct{ path, of string }{{here, "Event"}, {here, "Op"}, {here, "Outcome"}, {"../../durable/request.go", "Action"}, {"../../durable/task.go", "TaskKind"}} {
 		for _, value := range constants(t, c.path, c.of) {
 			if !strings.Contains(log, "`"+value+"`") {
 				t.Errorf("%s %s is not in docs/logs-and-database.md", c.of, value)
