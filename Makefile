@@ -102,6 +102,21 @@ unit: setup ## run the native tests, under the race detector where there is a C 
 simulation: ## prove that nothing is lost: faults enumerated, at random, and mutations that must be caught
 	cd durable && go test -count=1 -schedules=10000 -mutations .
 
+# Their seeds and what was found before are tried by `make unit`.
+.PHONY: fuzz
+FUZZ := 10s
+fuzz: ## try every fuzzer for FUZZ=10s
+	@for package in $$(go list ./...); do \
+		for name in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "$$package $$name"; go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) -fuzzminimizetime 20x $$package; \
+		done; \
+	done
+
+.PHONY: clients
+clients: setup ## test the clients for app developers
+	cd clients/js && npm ci --ignore-scripts --no-fund --no-audit --loglevel=error && npm test
+	go test -count=1 ./clients/go/...
+
 .PHONY: soak
 FOR := 10m
 soak: setup build ## go on proving it at random, natively and on workerd, for FOR=10m each

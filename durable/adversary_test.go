@@ -189,6 +189,9 @@ var bounds = []struct {
 // TestTheBoundsAreReachedAndNotPassed: the table in docs/settings.md is neither too high
 // nor too low.
 func TestTheBoundsAreReachedAndNotPassed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute under the race detector")
+	}
 	for _, c := range bounds {
 		t.Run(c.name, func(t *testing.T) {
 			play := func(seed uint64, strategy func(*adversary, int), times int) (cost account.Credits) {
