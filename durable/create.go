@@ -12,8 +12,8 @@ import (
 // This file makes keys.
 
 // create makes a key: the first one, the next one, or the first of a new quota.
-// before says what becomes of the present key before the POST is sent; it is gone by
-// now, or goes on working, and only in a renewal it is deleted afterwards.
+// before says what becomes of the present key before the POST is sent: it is gone by
+// now, or it works until it is deleted or settled in the background.
 func (f flow) create(kind account.Kind, before func(*State)) (Outcome, error) {
 	id := f.newOp()
 	made := NewKey{Kind: kind, ExpiresAt: f.rules().expiry()}

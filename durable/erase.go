@@ -3,7 +3,6 @@ package durable
 import (
 	"errors"
 	"net/http"
-	"strings"
 
 	"latchkey/internal/account"
 	"latchkey/internal/adminapi"
@@ -58,23 +57,6 @@ func (o operator) eraseOutside() error {
 		return err
 	}
 	return o.store.apply(write)
-}
-
-// doDamaged answers where what is stored of the user makes no sense. Whether a key
-// is known here cannot be said then.
-func (op *operation) doDamaged(why *damaged) (answer.Answer, Outcome, error) {
-	switch op.request.Action {
-	case Inspect:
-		cause := why.cause.Error()
-		body := adminapi.State{
-			Record: adminapi.Record{User: adminapi.User{UserID: op.user}}, Background: []adminapi.Task{},
-			Damaged: strings.ToValidUTF8(cause[:min(len(cause), 200)], ""),
-		}
-		return answer.JSON(http.StatusOK, "application/json", body), done, nil
-	case Erase:
-		return operator{op}.eraseDamaged()
-	}
-	return answer.Answer{}, "", why
 }
 
 // eraseDamaged begins anew what makes no sense, as an erased user. What can be

@@ -10,6 +10,18 @@ import (
 	"latchkey/internal/users"
 )
 
+// load reads what is stored, and where that is nothing, looks into D1.
+func (op *operation) load() error {
+	first, err := op.store.load()
+	if err != nil {
+		return err
+	}
+	if first {
+		logUnknown(op.store.snapshot(), op.user, op.log)
+	}
+	return op.importRow()
+}
+
 // importRow looks, where the object's storage is empty, whether D1 knows the
 // user: from an object that was lost, or from an older table. Others may be able
 // to write there, so of its key no more is believed than that it opens: the hash

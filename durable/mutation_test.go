@@ -42,7 +42,7 @@ var mutants = []struct {
 	{"a POST repeated blindly", []edit{{"create.go", "	if failed != nil {\n		// Never repeated", "	if failed != nil {\n		key, hash, failed = f.keys.Create(openrouter.NewKey{Name: openrouter.KeyName(f.settings.KeyNamePrefix, f.user, id), Limit: &made.Limit})\n	}\n	if failed != nil {\n		// Never repeated"}}},
 	{"a refund for older news", []edit{{"../internal/quota/quota.go", "min(left, reading.Left)", "reading.Left"}}},
 	{"a changed limit taken for usage", []edit{{"../internal/quota/quota.go", "raised = *reading.Limit - *m.Limit", "raised = 0"}}},
-	{"the alarm not set again", []edit{{"object.go", "err := o.store.apply(func(*State) *account.Entry { return nil })", "err := error(nil)"}}},
+	{"the alarm not set again", []edit{{"object.go", "err := o.store.reschedule()", "err := error(nil)"}}},
 	{"the alarm thought to be set", []edit{{"schedule.go", "		p.alarm = p.alarm.Add(time.Millisecond)\n", ""}}},
 	{"an unconfirmed DELETE taken for done", []edit{{"replace.go", "if failed := end(pending.Hash); failed != nil {", "if failed := end(pending.Hash); false && failed != nil {"}}},
 	{"D1 thought to be right before it answered", []edit{{"d1.go", "if err := save(*st.Record, entries); err != nil {", "if err := save(*st.Record, entries); false && err != nil {"}}},

@@ -7,12 +7,13 @@
 // nothing, charges nothing twice and leaves no key behind; and that what could
 // not be finished is taken up by the alarm until it is.
 //
-// A request goes from [Object.Ask] through the queue (queue.go) to an operation
-// (operation.go), and those of the user through the flow (flow.go), which asks the
-// rules (rules.go) what to do. Each change of the state (state.go) is written by the
+// A request goes from [Object.Ask] through the queue (queue.go), and is dispatched
+// (dispatch.go) as an operation (operation.go): those of the user to the flow (flow.go,
+// replace.go, create.go), which asks the rules (rules.go) what to do, and those of an
+// operator to operator.go, erase.go, inspect.go, ledger.go and reseal.go. Each change of the state (state.go) is written by the
 // store (store.go), which asks the schedule (schedule.go) when the alarm has to ring.
-// Tasks (task.go, background.go) are what is done in the background; D1 is brought up to
-// date there, too (d1.go).
+// Tasks (task.go, tasklist.go, background.go) are what is done in the background; D1 is
+// brought up to date there, too (d1.go). Open sockets are told of each change (sockets.go).
 //
 // The package knows nothing of JavaScript. It has no timers, and holds its locks
 // across no call: package edge says why.
@@ -20,50 +21,14 @@ package durable
 
 import (
 	"errors"
-	"fmt"
-	"net/http"
-	"runtime/debug"
 	"sync"
 	"time"
 
-	"latchkey/internal/account"
 	"latchkey/internal/answer"
-	"latchkey/internal/openrouter"
 	"latchkey/internal/oplog"
 	"latchkey/internal/problem"
-	"latchkey/internal/settings"
 	"latchkey/internal/users"
 )
-
-// Storage is the object's own storage. A write that returned without an error
-// is durable before anything that is sent after it leaves; a write by an object
-// that is no longer the current one fails.
-type Storage interface {
-	// Load returns the state last written, or "" where there is none.
-	Load() (string, error)
-	// Write stores, as one transaction, the state, a ledger entry unless it is
-	// nil, and when the alarm is to ring: nil leaves it as it is, and the zero
-	// time is never.
-	Write(state string, entry *account.Entry, alarm *time.Time) error
-	// Entries returns the ledger entries after seq, oldest first, at most limit.
-	Entries(seq int64, limit int) ([]account.Entry, error)
-	// Latest returns the ledger entries before a seq, newest first, at most limit; 0:
-	// from the newest.
-	Latest(before int64, limit int) ([]account.Entry, error)
-}
-
-// Runtime is what an object gets from around it.
-type Runtime struct {
-	Settings  settings.Settings
-	Storage   Storage
-	DB        users.DB
-	Transport http.RoundTripper // to OpenRouter
-	Sockets   Sockets           // nil: nobody has one
-	Now       func() time.Time
-	NewOp     func() string // an id that no other creation has
-	Log       func(oplog.Line)
-	Idle      func() // called whenever nothing is going on any more
-}
 
 // Object is one active object. A new one starts from what is in storage.
 type Object struct {
@@ -185,7 +150,7 @@ func (o *Object) onIdle() {
 	o.alarmWaiters = nil
 	o.mu.Unlock()
 	if len(waiters) > 0 {
-		err := o.store.apply(func(*State) *account.Entry { return nil })
+		err := o.store.reschedule()
 		for _, done := range waiters {
 			done(err)
 		}
@@ -222,7 +187,7 @@ func (o *Object) Alarm(done func(error)) {
 		o.activity.begin()
 		o.queue.add(Request{Action: repair}, func(answer.Answer) {})
 	}
-	o.announcer.closeExpired()
+	o.announcer.prune()
 	o.background.run()
 	o.activity.end(1)
 }
@@ -252,12 +217,6 @@ func (o *Object) operate(r Request) (result answer.Answer, line oplog.Line) {
 	return a, line
 }
 
-// panicked logs a mistake in the program and where it is.
-func panicked(r *Runtime, user string, cause any) error {
-	r.Log(oplog.Line{Evt: oplog.Panic, User: user, Err: fmt.Sprintf("%v\n%s", cause, debug.Stack())})
-	return fmt.Errorf("durable: panic: %v", cause)
-}
-
 // refuse is the answer to a request that failed.
 func refuse(err error, line *oplog.Line) answer.Answer {
 	p := ClientError(err)
@@ -273,12 +232,4 @@ func describe(st *State, line *oplog.Line) {
 	}
 	r := st.Record
 	line.RemainingLimit, line.UsageLimit, line.Hash = &r.RemainingLimit, &r.UsageLimit, oplog.ShortHash(r.Hash)
-}
-
-// client returns a client of OpenRouter whose calls are recorded.
-func client(r *Runtime, calls *recorder) openrouter.Client {
-	s := &r.Settings
-	return openrouter.Client{
-		BaseURL: s.OpenRouterURL, ProvisioningKey: s.ProvisioningKey, Workspace: s.Workspace, Transport: calls, Now: r.Now,
-	}
 }

@@ -1,16 +1,12 @@
 package durable
 
 import (
-	"errors"
-	"net/http"
 	"slices"
 	"time"
 
 	"latchkey/internal/account"
-	"latchkey/internal/answer"
 	"latchkey/internal/openrouter"
 	"latchkey/internal/oplog"
-	"latchkey/internal/problem"
 	"latchkey/internal/settings"
 	"latchkey/internal/users"
 )
@@ -28,73 +24,6 @@ type operation struct {
 	newOp    func() string
 	log      func(oplog.Line)
 	line     *oplog.Line // of this request
-}
-
-// do does what is asked for.
-func (op *operation) do() (answer.Answer, Outcome, error) {
-	if op.request.Action == OwnLedger {
-		return op.ownLedger() // no record is made, and none is needed
-	}
-	err := op.load()
-	if unreadable, ok := errors.AsType[*damaged](err); ok {
-		return op.doDamaged(unreadable)
-	}
-	if err != nil {
-		return answer.Answer{}, "", err
-	}
-	switch op.request.Action {
-	case Owns:
-		return op.owns()
-	case Ledger:
-		return op.ledger()
-	case Inspect:
-		return op.inspect()
-	}
-	if err := op.abandonCreate(); err != nil {
-		return answer.Answer{}, "", err
-	}
-	switch op.request.Action {
-	case repair:
-		return answer.Answer{}, done, flow{op}.finishPending()
-	case Adjust:
-		return operator{op}.adjust()
-	case Erase:
-		return operator{op}.erase()
-	case Sync:
-		return operator{op}.sync()
-	case Reseal:
-		return op.reseal()
-	case Me, Refresh:
-		return op.key()
-	case Connect:
-		return op.connect()
-	}
-	return answer.Answer{}, "", errors.New("durable: no such action: " + string(op.request.Action))
-}
-
-// key answers with the user's key.
-func (op *operation) key() (answer.Answer, Outcome, error) {
-	outcome, err := flow{op}.ensure()
-	if err != nil {
-		return answer.Answer{}, "", err
-	}
-	body, err := op.body(outcome)
-	if err != nil {
-		return answer.Answer{}, "", err
-	}
-	return answer.Encoded(http.StatusOK, "application/json", body), outcome, nil
-}
-
-// load reads what is stored, and where that is nothing, looks into D1.
-func (op *operation) load() error {
-	first, err := op.store.load()
-	if err != nil {
-		return err
-	}
-	if first {
-		logUnknown(op.store.snapshot(), op.user, op.log)
-	}
-	return op.importRow()
 }
 
 // logUnknown tells of stored work that this version does not know: it is kept.
@@ -124,29 +53,3 @@ func (op *operation) abandonCreate() error {
 func (op *operation) rules() rules { return rules{op.settings, op.request.Action, op.now()} }
 
 func (op *operation) firstRetryAt() time.Time { return op.store.jitter.firstRetryAt(op.now()) }
-
-// defaultRetryAfter is what a client is told where OpenRouter said nothing.
-const defaultRetryAfter = 5 * time.Second
-
-// ClientError maps what can go wrong with OpenRouter and D1 to what a client may see.
-func ClientError(err error) *problem.Problem {
-	var e *openrouter.Error
-	if !errors.As(err, &e) {
-		return problem.From(err)
-	}
-	if e.Kind == openrouter.Unavailable {
-		return unavailable("OpenRouter cannot be reached just now.", e.RetryAfter, err)
-	}
-	p := problem.New(problem.UpstreamRefused, "OpenRouter refused, and trying again will not help. The operator has to look into it.")
-	p.Cause = err
-	return p
-}
-
-func unavailable(detail string, retryAfter time.Duration, cause error) *problem.Problem {
-	p := problem.New(problem.UpstreamUnavailable, detail)
-	p.RetryAfter, p.Cause = retryAfter, cause
-	if retryAfter == 0 {
-		p.RetryAfter = defaultRetryAfter
-	}
-	return p
-}

@@ -12,8 +12,6 @@ import (
 // operator is what an operator changes of a user: docs/api.md has the API.
 type operator struct{ *operation }
 
-func unknownUser() error { return problem.New(problem.NotFound, "There is no such user.") }
-
 // adjust changes limits, and suspends or resumes. Each step is written by
 // itself: dying between them leaves the later ones undone, and asking again does
 // what is left.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -68,26 +67,14 @@ func (s storage) Entries(seq int64, limit int) ([]account.Entry, error) {
 	if s.incarnation.dead {
 		return nil, errDead
 	}
-	var entries []account.Entry
-	for _, e := range s.incarnation.instance.ledger {
-		if e.Seq > seq && len(entries) < limit {
-			entries = append(entries, e)
-		}
-	}
-	return entries, nil
+	return s.incarnation.instance.ledger.Entries(seq, limit), nil
 }
 
 func (s storage) Latest(before int64, limit int) ([]account.Entry, error) {
 	if s.incarnation.dead {
 		return nil, errDead
 	}
-	var entries []account.Entry
-	for _, e := range slices.Backward(s.incarnation.instance.ledger) {
-		if (before == 0 || e.Seq < before) && len(entries) < limit {
-			entries = append(entries, e)
-		}
-	}
-	return entries, nil
+	return s.incarnation.instance.ledger.Latest(before, limit), nil
 }
 
 // port is where the calls of one active object leave: to OpenRouter and to D1.

@@ -28,8 +28,8 @@ func (f flow) deleteAndCreate() (Outcome, error) {
 	})
 }
 
-// replace deletes the present key, if there is one, and creates a new one once
-// it is gone for certain: never two, whatever that costs in waiting.
+// replace ends the present key, if there is one, and creates a new one once that is
+// certain: never two that work, whatever that costs in waiting.
 func (f flow) replace() (Outcome, error) {
 	if err := f.finishDeletion(); err != nil {
 		return "", err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"latchkey/durable"
+	"latchkey/durable/durabletest"
 	"latchkey/internal/account"
 	"latchkey/internal/answer"
 	"latchkey/internal/auth"
@@ -59,7 +60,7 @@ type simulation struct {
 type instance struct {
 	user    string
 	state   string
-	ledger  []account.Entry
+	ledger  durabletest.Ledger
 	alarm   time.Time // zero: not set
 	ringing bool      // the alarm rang and its work is not done
 

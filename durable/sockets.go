@@ -99,23 +99,6 @@ func openSockets(s Sockets) []socket {
 // message is what a socket is told of an event.
 func message(event, body string) string { return `{"event":"` + event + `",` + body[1:] }
 
-// connect makes sure that the user has a working key, and opens a socket that tells of
-// it. The key is not read where there is a good one: to connect costs nothing.
-func (op *operation) connect() (answer.Answer, Outcome, error) {
-	outcome, err := flow{op}.ensure()
-	if err != nil {
-		return answer.Answer{}, "", err
-	}
-	body, err := op.body(outcome)
-	if err != nil {
-		return answer.Answer{}, "", err
-	}
-	n := note{Opened: op.now(), Expires: op.request.Who.Expires}
-	event := n.tells(op.store.snapshot().Record)
-	opened := &answer.Socket{ID: op.newOp(), Note: n.String(), Message: message(event, body)}
-	return answer.Answer{Status: http.StatusSwitchingProtocols, Socket: opened}, outcome, nil
-}
-
 // announcer tells the user's sockets of changes.
 type announcer struct {
 	user    string
@@ -188,28 +171,27 @@ func (a *announcer) body(st *State, outcome Outcome) (*account.Record, string, e
 // or a first key has changed; where there are too many, the oldest is closed.
 func (a *announcer) connected(outcome Outcome) {
 	a.announce(outcome)
-	sockets := openSockets(a.runtime.Sockets)
-	for _, each := range sockets[:max(len(sockets)-maxSockets, 0)] {
-		a.runtime.Sockets.Close(each.id, closeTooMany, "too_many_sockets")
-	}
-	a.closeExpired()
-	// Has the alarm ring for the new one's token. Where it rings earlier anyhow, nothing is
-	// written; dying before this write closes the socket.
-	if err := a.store.apply(func(*State) *account.Entry { return nil }); err != nil {
+	a.prune()
+	// For the new one's token. Dying before this write closes the socket.
+	if err := a.store.reschedule(); err != nil {
 		a.failed(err)
 	}
 }
 
-// closeExpired closes the sockets whose token has expired. The next write has the alarm
-// ring for those that follow.
-func (a *announcer) closeExpired() {
+// prune closes the oldest sockets where there are too many, and those whose token has
+// expired. The next write has the alarm ring for those that follow.
+func (a *announcer) prune() {
 	sockets, now := openSockets(a.runtime.Sockets), a.runtime.Now()
-	for _, each := range sockets {
+	surplus := max(len(sockets)-maxSockets, 0)
+	for _, each := range sockets[:surplus] {
+		a.runtime.Sockets.Close(each.id, closeTooMany, "too_many_sockets")
+	}
+	for _, each := range sockets[surplus:] {
 		if !each.Expires.After(now) {
 			a.runtime.Sockets.Close(each.id, closeUnauthorized, "expired_token")
 		}
 	}
-	a.store.expectSockets(firstExpiry(sockets, now))
+	a.store.expectSockets(firstExpiry(sockets[surplus:], now))
 }
 
 func (a *announcer) failed(err error) {

@@ -36,6 +36,10 @@ type D1Status struct {
 	Written time.Time `json:"written,omitzero"` // the last write
 }
 
+// change changes a state and nothing else, and returns the ledger entry that goes
+// with it, if any.
+type change func(*State) *account.Entry
+
 // maxTasks bounds the state, and what is asked of an OpenRouter that keeps failing:
 // past it no more keys are asked for.
 const maxTasks = 64

@@ -21,7 +21,7 @@ type store struct {
 	now      func() time.Time
 	jitter   jitter
 
-	mu        sync.Mutex // never held across a call that leaves the object
+	mu        sync.Mutex // never held while anything is waited for
 	state     *State     // nil: not loaded
 	stored    *State     // as storage has it; nil: nothing
 	lastAlarm time.Time  // what the alarm that rang last was set to
@@ -82,21 +82,24 @@ func (s *store) empty() bool {
 	return s.stored == nil
 }
 
-// change changes a state and nothing else, and returns the ledger entry that goes
-// with it, if any.
-type change func(*State) *account.Entry
-
 // apply changes the state and writes it, in one transaction with the ledger entry
 // of the change, if there is one, and the alarm. Where nothing changed, nothing is
 // written. A record that changed gets the next seq, and D1 is brought up to it
 // later.
 //
-// Every change comes before the call that it is about. Dying before the write
-// leaves everything as it was; dying after it leaves what to do next.
+// What is about to be done is written before the call that does it, and what came of a
+// call after it. Dying before the write leaves everything as it was; dying after it
+// leaves what to do next.
 func (s *store) apply(c change) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.write(s.state, c)
+}
+
+// reschedule has the alarm ring for what is next. Where it does already, nothing is
+// written.
+func (s *store) reschedule() error {
+	return s.apply(func(*State) *account.Entry { return nil })
 }
 
 // replace begins anew: all that storage holds gives way to one change.

@@ -8,12 +8,11 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"latchkey/durable"
-	"latchkey/internal/account"
+	"latchkey/durable/durabletest"
 	"latchkey/internal/edge"
 	"latchkey/internal/openroutertest"
 	"latchkey/internal/oplog"
@@ -58,19 +57,17 @@ type fake struct {
 	idle     chan struct{}       // has an element for each Idle
 	call     func(string) string // the body of the answer to an internal call
 
-	mu     sync.Mutex
-	state  string
-	ledger []account.Entry
-	closed bool
+	storage *durabletest.Storage
+	closed  bool
 }
 
 func (i *isolate) platform(name string, number int32) *fake {
-	return &fake{name: name, number: number, RoundTripper: i.openRouter, idle: make(chan struct{}, 100)}
+	return &fake{name: name, number: number, RoundTripper: i.openRouter, storage: durabletest.NewStorage("", nil), idle: make(chan struct{}, 100)}
 }
 
 func (p *fake) Name() string                  { return p.name }
 func (p *fake) Number() int32                 { return p.number }
-func (p *fake) Storage() durable.Storage      { return p }
+func (p *fake) Storage() durable.Storage      { return p.storage }
 func (p *fake) DB() users.DB                  { return p }
 func (p *fake) OpenRouter() http.RoundTripper { return p.RoundTripper }
 func (p *fake) Sockets() durable.Sockets      { return nil }
@@ -82,45 +79,6 @@ func (p *fake) Call(name, call string) (string, error) {
 		return "", errors.New("nobody answers")
 	}
 	return p.call(name + " " + call), nil
-}
-
-func (p *fake) Load() (string, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.state, nil
-}
-
-func (p *fake) Write(state string, entry *account.Entry, _ *time.Time) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.state = state; entry != nil {
-		p.ledger = append(p.ledger, *entry)
-	}
-	return nil
-}
-
-func (p *fake) Entries(seq int64, limit int) ([]account.Entry, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var some []account.Entry
-	for _, e := range p.ledger {
-		if e.Seq > seq && len(some) < limit {
-			some = append(some, e)
-		}
-	}
-	return some, nil
-}
-
-func (p *fake) Latest(before int64, limit int) ([]account.Entry, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var some []account.Entry
-	for _, e := range slices.Backward(p.ledger) {
-		if (before == 0 || e.Seq < before) && len(some) < limit {
-			some = append(some, e)
-		}
-	}
-	return some, nil
 }
 
 // Batch has no rows.

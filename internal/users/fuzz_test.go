@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"latchkey/internal/account"
+	"latchkey/internal/users/d1test"
 )
 
 // FuzzRow: whatever D1 answers, a row is read or damaged. What is read is within its
@@ -58,7 +59,7 @@ func FuzzRow(f *testing.F) {
 func rowOf(record account.Record) row {
 	written := row{}
 	for _, c := range recordColumns {
-		written[c.Name] = crossed(parameter(c.Of(&record)))
+		written[c.Name] = d1test.Crossed(parameter(c.Of(&record)))
 	}
 	return written
 }

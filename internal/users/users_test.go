@@ -1,22 +1,17 @@
 package users
 
 import (
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	_ "modernc.org/sqlite"
-
 	"latchkey/internal/account"
 	"latchkey/internal/problem"
+	"latchkey/internal/users/d1test"
 )
 
 var began = time.Date(2026, 11, 21, 12, 0, 0, 123_000_000, time.UTC)
@@ -253,123 +248,17 @@ func TestSaveFailsWithTheDatabase(t *testing.T) {
 	}
 }
 
-// sqlite is a real database, which does what edge.mjs makes D1 do: parameters
-// cross as JSON, so that every number is a double, and a batch is a transaction.
-type sqlite struct{ *sql.DB }
+// sqlite is a real database in D1's place.
+type sqlite struct{ d1test.DB }
+
+// Batch implements DB.
+func (d sqlite) Batch(statements []Statement) ([]json.RawMessage, error) { return d.Run(statements) }
 
 // migrated returns an empty database with the schema of the repository.
 func migrated(t testing.TB) (sqlite, Table) {
 	t.Helper()
-	db, err := sql.Open("sqlite", ":memory:")
-	if err != nil {
-		t.Fatal(err)
-	}
-	db.SetMaxOpenConns(1) // each connection would have a memory of its own
-	t.Cleanup(func() { db.Close() })
-	migrations, err := filepath.Glob("../../migrations/*.sql")
-	if err != nil || len(migrations) == 0 {
-		t.Fatalf("no migrations: %v", err)
-	}
-	for _, path := range migrations {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := db.Exec(string(text)); err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-	}
-	return sqlite{db}, Table{sqlite{db}}
-}
-
-// Batch implements DB.
-func (d sqlite) Batch(statements []Statement) ([]json.RawMessage, error) {
-	crossed, err := json.Marshal(statements)
-	if err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(crossed, &statements); err != nil {
-		return nil, err
-	}
-	tx, err := d.Begin()
-	if err != nil {
-		return nil, err
-	}
-	defer tx.Rollback()
-	var results []json.RawMessage
-	for _, s := range statements {
-		rows, err := tx.Query(s.SQL, s.Args...)
-		if err != nil {
-			return nil, err
-		}
-		result, err := objects(rows)
-		if err != nil {
-			return nil, err
-		}
-		results = append(results, result)
-	}
-	return results, tx.Commit()
-}
-
-// objects encodes rows as a JSON array of objects, and closes them.
-func objects(rows *sql.Rows) (json.RawMessage, error) {
-	defer rows.Close()
-	columns, err := rows.Columns()
-	if err != nil {
-		return nil, err
-	}
-	all := []map[string]any{}
-	for rows.Next() {
-		values, object := make([]any, len(columns)), map[string]any{}
-		into := make([]any, len(columns))
-		for i := range values {
-			into[i] = &values[i]
-		}
-		if err := rows.Scan(into...); err != nil {
-			return nil, err
-		}
-		for i, name := range columns {
-			object[name] = crossed(values[i])
-		}
-		all = append(all, object)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return json.Marshal(all)
-}
-
-// crossed is a value as D1 gives it.
-func crossed(value any) any {
-	switch value := value.(type) {
-	case []byte:
-		array := make([]int, len(value))
-		for i, b := range value {
-			array[i] = int(b)
-		}
-		return array
-	case int64:
-		return float64(value)
-	case float64:
-		if math.IsInf(value, 0) {
-			return nil
-		}
-	}
-	return value
-}
-
-// dump returns a query's rows as JSON.
-func (d sqlite) dump(t *testing.T, query string) string {
-	t.Helper()
-	rows, err := d.Query(query)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := objects(rows)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
+	db := sqlite{d1test.New(t)}
+	return db, Table{db}
 }
 
 func save(t *testing.T, table Table, r account.Record, entries ...account.Entry) {
@@ -432,7 +321,7 @@ func TestMoneyIsExactThroughREAL(t *testing.T) {
 			r.Seq++
 		}
 	}
-	if got := db.dump(t, `SELECT DISTINCT typeof(total_limit) a, typeof(usage_limit) b, typeof(seq) c FROM users`); got != `[{"a":"real","b":"real","c":"integer"}]` {
+	if got := db.Dump(t, `SELECT DISTINCT typeof(total_limit) a, typeof(usage_limit) b, typeof(seq) c FROM users`); got != `[{"a":"real","b":"real","c":"integer"}]` {
 		t.Errorf("types %s", got)
 	}
 }
@@ -484,7 +373,7 @@ func TestEveryColumnIsOfTheSchema(t *testing.T) {
 		ledger = append(ledger, c.Name)
 	}
 	columns := func(table string) string {
-		return db.dump(t, `SELECT group_concat(name) names FROM pragma_table_info('`+table+`')`)
+		return db.Dump(t, `SELECT group_concat(name) names FROM pragma_table_info('`+table+`')`)
 	}
 	if got, want := columns("users"), `[{"names":"`+strings.Join(users, ",")+`"}]`; got != want {
 		t.Errorf("users has %s, want %s", got, want)
@@ -512,7 +401,7 @@ func TestSavesInAnyOrderEndAlike(t *testing.T) {
 				save(t, table, aRecord(steps[i].record), entries...)
 			}
 			for _, query := range []string{everything, ledger} {
-				if got, want := db.dump(t, query), expected.dump(t, query); got != want {
+				if got, want := db.Dump(t, query), expected.Dump(t, query); got != want {
 					t.Errorf("\n got %s\nwant %s", got, want)
 				}
 			}
@@ -523,13 +412,13 @@ func TestSavesInAnyOrderEndAlike(t *testing.T) {
 func TestALedgerEntryThatIsThereStays(t *testing.T) {
 	db, table := migrated(t)
 	save(t, table, aRecord(3), entriesTo(3)...)
-	before := db.dump(t, `SELECT * FROM ledger`)
+	before := db.Dump(t, `SELECT * FROM ledger`)
 	changed := entriesTo(3)
 	for i := range changed {
 		changed[i].Kind, changed[i].Credits = account.Renew, 77
 	}
 	save(t, table, aRecord(4), changed...)
-	if after := db.dump(t, `SELECT * FROM ledger`); after != before {
+	if after := db.Dump(t, `SELECT * FROM ledger`); after != before {
 		t.Errorf("\nbefore %s\nafter  %s", before, after)
 	}
 }
@@ -538,7 +427,7 @@ func TestALedgerEntryKeepsAllItsFields(t *testing.T) {
 	db, table := migrated(t)
 	save(t, table, aRecord(1), account.Entry{Seq: 1, At: began, Kind: account.Rotate, Credits: account.Credit, RemainingLimit: 9_400_000_000, Hash: "0f"})
 	want := `[{"at":"2026-11-21T12:00:00.123Z","credits":1,"hash":"0f","kind":"rotate","remaining_limit":9.4,"seq":1,"user_id":"u_42"}]`
-	if got := db.dump(t, `SELECT * FROM ledger`); got != want {
+	if got := db.Dump(t, `SELECT * FROM ledger`); got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}
 }
@@ -546,7 +435,7 @@ func TestALedgerEntryKeepsAllItsFields(t *testing.T) {
 func TestTheMostEntriesThatASaveMayCarryAllArrive(t *testing.T) {
 	db, table := migrated(t)
 	save(t, table, aRecord(MaxEntries), entriesTo(MaxEntries)...)
-	if got := db.dump(t, `SELECT count(*) n, max(seq) last FROM ledger`); got != fmt.Sprintf(`[{"last":%d,"n":%d}]`, MaxEntries, MaxEntries) {
+	if got := db.Dump(t, `SELECT count(*) n, max(seq) last FROM ledger`); got != fmt.Sprintf(`[{"last":%d,"n":%d}]`, MaxEntries, MaxEntries) {
 		t.Errorf("the ledger has %s", got)
 	}
 }
@@ -583,7 +472,7 @@ func TestIDsAndNamesInManyScriptsAreUnchanged(t *testing.T) {
 		holds(t, table, want)
 	}
 	for _, name := range []string{"users", "ledger"} {
-		if got := db.dump(t, `SELECT count(*) n FROM `+name); got != fmt.Sprintf(`[{"n":%d}]`, len(ids)) {
+		if got := db.Dump(t, `SELECT count(*) n FROM `+name); got != fmt.Sprintf(`[{"n":%d}]`, len(ids)) {
 			t.Errorf("%s: %s rows for %d ids", name, got, len(ids))
 		}
 	}

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"latchkey/durable"
+	"latchkey/durable/durabletest"
 	"latchkey/internal/account"
 	"latchkey/internal/answer"
 	"latchkey/internal/edge"
@@ -34,6 +35,7 @@ import (
 	"latchkey/internal/seal"
 	"latchkey/internal/settings"
 	"latchkey/internal/users"
+	"latchkey/internal/users/d1test"
 	"latchkey/worker"
 )
 
@@ -54,19 +56,12 @@ type Server struct {
 	front   *worker.Front
 	objects *worker.Objects
 
-	mu          sync.Mutex         // guards what follows
-	stored      map[string]*stored // by user
-	constructed int32              // objects so far
-	age         time.Duration      // by which OpenRouter's clock is behind
+	mu          sync.Mutex                      // guards what follows
+	stored      map[string]*durabletest.Storage // by user
+	constructed int32                           // objects so far
+	age         time.Duration                   // by which OpenRouter's clock is behind
 	calls       []string
 	instead     func(w http.ResponseWriter, r *http.Request) bool
-}
-
-// stored is an object's storage.
-type stored struct {
-	mu     sync.Mutex
-	state  string
-	ledger []account.Entry
 }
 
 // User is a user as the object's storage has one, and D1.
@@ -88,7 +83,7 @@ func New(t testing.TB, token string, now func() time.Time) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{t: t, settings: set, now: now, D1: newSQLite(t), stored: map[string]*stored{}}
+	s := &Server{t: t, settings: set, now: now, D1: SQLite{d1test.New(t)}, stored: map[string]*durabletest.Storage{}}
 	s.OpenRouter = openroutertest.New(openroutertest.Options{
 		ProvisioningKey: provisioningKey, Rand: rand.NewChaCha8([32]byte{2}),
 		Now: func() time.Time {
@@ -132,7 +127,7 @@ func (s *Server) Put(u User) {
 func (s *Server) PutState(user, state string, ledger []account.Entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stored[user] = &stored{state: state, ledger: slices.Clone(ledger)}
+	s.stored[user] = durabletest.NewStorage(state, ledger)
 }
 
 // ChangeEncryptionKey makes what is sealed so far sealed with the previous key, as a
@@ -231,7 +226,7 @@ type platform struct {
 	*Server
 	name   string
 	number int32
-	held   *stored
+	held   *durabletest.Storage
 	call   *call
 }
 
@@ -242,7 +237,7 @@ func (s *Server) platform(name string, c *call) worker.Platform {
 	s.constructed++
 	held := s.stored[name]
 	if held == nil {
-		held = &stored{}
+		held = durabletest.NewStorage("", nil)
 		s.stored[name] = held
 	}
 	admin, _ := worker.Daily()
@@ -323,38 +318,4 @@ func (c *call) wait() (answer.Answer, error) {
 		}
 	}
 	return c.answer, c.err
-}
-
-// Load implements durable.Storage.
-func (s *stored) Load() (string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state, nil
-}
-
-// Write implements durable.Storage.
-func (s *stored) Write(state string, entry *account.Entry, _ *time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.state = state; entry != nil {
-		s.ledger = append(s.ledger, *entry)
-	}
-	return nil
-}
-
-// Entries implements durable.Storage.
-func (s *stored) Entries(seq int64, limit int) ([]account.Entry, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	later := slices.DeleteFunc(slices.Clone(s.ledger), func(e account.Entry) bool { return e.Seq <= seq })
-	return later[:min(limit, len(later))], nil
-}
-
-// Latest implements durable.Storage.
-func (s *stored) Latest(before int64, limit int) ([]account.Entry, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	earlier := slices.DeleteFunc(slices.Clone(s.ledger), func(e account.Entry) bool { return before != 0 && e.Seq >= before })
-	slices.Reverse(earlier)
-	return earlier[:min(limit, len(earlier))], nil
 }

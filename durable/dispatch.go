@@ -1,0 +1,100 @@
+package durable
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"latchkey/internal/adminapi"
+	"latchkey/internal/answer"
+)
+
+// do does what is asked for.
+func (op *operation) do() (answer.Answer, Outcome, error) {
+	if op.request.Action == OwnLedger {
+		return op.ownLedger() // no record is made, and none is needed
+	}
+	err := op.load()
+	if unreadable, ok := errors.AsType[*damaged](err); ok {
+		return op.doDamaged(unreadable)
+	}
+	if err != nil {
+		return answer.Answer{}, "", err
+	}
+	switch op.request.Action {
+	case Owns:
+		return op.owns()
+	case Ledger:
+		return op.ledger()
+	case Inspect:
+		return op.inspect()
+	}
+	if err := op.abandonCreate(); err != nil {
+		return answer.Answer{}, "", err
+	}
+	switch op.request.Action {
+	case repair:
+		return answer.Answer{}, done, flow{op}.finishPending()
+	case Adjust:
+		return operator{op}.adjust()
+	case Erase:
+		return operator{op}.erase()
+	case Sync:
+		return operator{op}.sync()
+	case Reseal:
+		return op.reseal()
+	case Me, Refresh:
+		return op.key()
+	case Connect:
+		return op.connect()
+	}
+	return answer.Answer{}, "", errors.New("durable: no such action: " + string(op.request.Action))
+}
+
+// doDamaged answers where what is stored of the user makes no sense. Whether a key
+// is known here cannot be said then.
+func (op *operation) doDamaged(why *damaged) (answer.Answer, Outcome, error) {
+	switch op.request.Action {
+	case Inspect:
+		cause := why.cause.Error()
+		body := adminapi.State{
+			Record: adminapi.Record{User: adminapi.User{UserID: op.user}}, Background: []adminapi.Task{},
+			Damaged: strings.ToValidUTF8(cause[:min(len(cause), 200)], ""),
+		}
+		return answer.JSON(http.StatusOK, "application/json", body), done, nil
+	case Erase:
+		return operator{op}.eraseDamaged()
+	}
+	return answer.Answer{}, "", why
+}
+
+// handOut makes sure that the user has a working key, and returns what the client gets.
+func (op *operation) handOut() (body string, outcome Outcome, err error) {
+	if outcome, err = (flow{op}).ensure(); err != nil {
+		return "", "", err
+	}
+	body, err = op.body(outcome)
+	return body, outcome, err
+}
+
+// key answers with the user's key.
+func (op *operation) key() (answer.Answer, Outcome, error) {
+	body, outcome, err := op.handOut()
+	if err != nil {
+		return answer.Answer{}, "", err
+	}
+	return answer.Encoded(http.StatusOK, "application/json", body), outcome, nil
+}
+
+// connect opens a socket that tells of the user's key. The key is not read where there
+// is a good one: to connect costs nothing.
+func (op *operation) connect() (answer.Answer, Outcome, error) {
+	body, outcome, err := op.handOut()
+	if err != nil {
+		return answer.Answer{}, "", err
+	}
+	n := note{Opened: op.now(), Expires: op.request.Who.Expires}
+	event := n.tells(op.store.snapshot().Record)
+	opened := &answer.Socket{ID: op.newOp(), Note: n.String(), Message: message(event, body)}
+	return answer.Answer{Status: http.StatusSwitchingProtocols, Socket: opened}, outcome, nil
+}
