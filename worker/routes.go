@@ -51,16 +51,35 @@ type resource struct {
 	id     string  // that the path has
 }
 
+// resources are the routes by their pattern: all are looked through for each request.
+var resources = byPattern(routes)
+
+// byPattern expects routes of one pattern to follow on one another.
+func byPattern(routes []route) (all []resource) {
+	for _, each := range routes {
+		if n := len(all); n == 0 || all[n-1].pattern() != each.pattern {
+			all = append(all, resource{})
+		}
+		last := &all[len(all)-1]
+		last.routes = append(last.routes, each)
+	}
+	return all
+}
+
 // find returns what a path names. The admin API is not there at all without a token.
-func (f *Front) find(path string) (found resource) {
-	for _, candidate := range routes {
-		id, ok := match(candidate.pattern, path)
-		if !ok || strings.HasPrefix(candidate.pattern, adminPaths) && f.settings.AdminToken.Reveal() == "" {
+func (f *Front) find(path string) resource {
+	for _, found := range resources {
+		id, ok := match(found.pattern(), path)
+		if !ok {
 			continue
 		}
-		found.routes, found.id = append(found.routes, candidate), id
+		if strings.HasPrefix(found.pattern(), adminPaths) && f.settings.AdminToken.Reveal() == "" {
+			break
+		}
+		found.id = id
+		return found
 	}
-	return found
+	return resource{}
 }
 
 // match tells whether a path is of a pattern, and returns the user id in it. A client

@@ -3,7 +3,7 @@
 import { env } from "cloudflare:workers";
 import { fetched, header, readText, within } from "./fetch.mjs";
 import { endedLine, memoryLine, messageOf } from "./log.mjs";
-import { accept, close, open } from "./sockets.mjs";
+import { close, open, send, upgrade } from "./sockets.mjs";
 import "../../build/wasm_exec.js"; // defines globalThis.Go
 import wasm from "../../build/latchkey.wasm";
 
@@ -218,48 +218,33 @@ class Program {
       this.#asked.delete(number);
       if (asked) settled(asked);
     };
+    // answer answers a call; 0 is the one that is going on.
+    const answer = (number, make) => {
+      if (!number) this.#result = make();
+      else settle(number, ({ resolve, reject, ctx }) => {
+        try {
+          resolve(make(ctx));
+        } catch (error) {
+          reject(error);
+        }
+      });
+    };
     return {
-      // respond answers a call; 0 is the one that is going on.
       respond: (number, status, at, length) => {
         const [body, ...headers] = fields(at, length);
-        const response = new Response(body || null, { status, headers: dictionary(headers) });
-        if (number) settle(number, ({ resolve }) => resolve(response));
-        else this.#result = response;
+        answer(number, () => new Response(body || null, { status, headers: dictionary(headers) }));
       },
 
-      // connect answers a call with a WebSocket: with a code it is closed at once, and
-      // otherwise the object has it, by its id, with a note and a first message.
+      // connect answers with a WebSocket.
       connect: (number, code, at, length) => {
         const [id, note, message, reason, ...headers] = fields(at, length);
-        const { 0: client, 1: server } = new WebSocketPair();
-        const response = new Response(null, { status: 101, webSocket: client, headers: dictionary(headers) });
-        const answer = ({ resolve, reject, ctx }) => {
-          try {
-            if (code) {
-              server.accept();
-              server.close(code, reason);
-            } else {
-              accept(ctx, server, id, note);
-              server.send(message);
-            }
-          } catch (error) {
-            return reject(error);
-          }
-          resolve(response);
-        };
-        if (number) settle(number, answer);
-        else answer({ resolve: () => (this.#result = response), reject: () => {} });
+        answer(number, (ctx) => upgrade(ctx, dictionary(headers), { id, note, message, code, reason }));
       },
+
+      wantKeys: (number, at, length) => answer(number, () => new KeysWanted(text(at, length))),
 
       done: (number, at, length) =>
         settle(number, ({ resolve, reject }) => (length ? reject(new Error(text(at, length))) : resolve())),
-
-      // wantKeys answers a call, like respond.
-      wantKeys: (number, at, length) => {
-        const wanted = new KeysWanted(text(at, length));
-        if (number) settle(number, ({ resolve }) => resolve(wanted));
-        else this.#result = wanted;
-      },
 
       forward: (at, length) => {
         const [namespace, ...name] = fields(at, length);
@@ -310,12 +295,7 @@ class Program {
       // send takes over what the socket's note is from then on.
       send: (object, at, length) => {
         const [id, note, message] = fields(at, length);
-        for (const socket of open(this.#contexts.get(object), id)) {
-          try {
-            socket.serializeAttachment({ id, note });
-            socket.send(message);
-          } catch {} // its client is gone: the runtime tells later
-        }
+        send(this.#contexts.get(object), id, note, message);
       },
 
       closeSocket: (object, code, at, length) => {

@@ -3,7 +3,7 @@ import { inspect } from "node:util";
 import { test } from "node:test";
 import { LatchkeyError, latchkey } from "latchkey";
 import { Problem, respond, token } from "./fake.js";
-import { message, settle, start, stopTime, until } from "./setup.js";
+import { live, message, settle, start, stopTime, until } from "./setup.js";
 
 const code = (code: string) => (error: unknown) => error instanceof LatchkeyError && error.code === code;
 
@@ -38,11 +38,7 @@ test("without a socket a key older than a minute is read before it is given", as
 });
 
 test("with a socket it is given at once, and read meanwhile so that latchkey can meter it", async (t) => {
-  const time = stopTime(t);
-  const { server, client } = await start(t);
-  const lk = client("ada");
-  await lk.key();
-  await message(server, lk, "ada");
+  const { time, server, lk } = await live(t);
   time.pass(30);
   await message(server, lk, "ada");
   time.pass(31);
@@ -270,11 +266,7 @@ test("while latchkey is down, the key at hand goes on, and latchkey is left alon
 });
 
 test("a spent quota ends the key at hand", async (t) => {
-  const time = stopTime(t);
-  const { server, client } = await start(t);
-  const lk = client("ada");
-  await lk.key();
-  await message(server, lk, "ada");
+  const { time, server, lk } = await live(t);
   time.pass(30);
   await message(server, lk, "ada");
   time.pass(31);

@@ -70,6 +70,16 @@ export async function message(server: FakeLatchkey, lk: Latchkey, user: string):
   await arrived;
 }
 
+/** Stops the time, and starts a client of Ada's whose socket is open and has brought a message. */
+export async function live(t: TestContext) {
+  const time = stopTime(t);
+  const { server, client } = await start(t);
+  const lk = client("ada");
+  await lk.key();
+  await message(server, lk, "ada");
+  return { time, server, lk };
+}
+
 /** Lets everything happen that can happen without anything new: for what must not come. */
 export async function settle(): Promise<void> {
   for (let i = 0; i < 50; i++) await turn();

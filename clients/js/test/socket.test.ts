@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { test } from "node:test";
 import { LatchkeyError } from "latchkey";
 import { FakeLatchkey, token } from "./fake.js";
-import { message, settle, start, stopTime, until, WebSocket } from "./setup.js";
+import { live, message, settle, start, stopTime, until, WebSocket } from "./setup.js";
 
 /** A WebSocket class that notes what it is asked for. */
 function noted() {
@@ -72,11 +72,7 @@ test("after a deployment, or without a word, it comes back, later each time, and
 });
 
 test("what changed meanwhile is known as soon as it is back", async (t) => {
-  const time = stopTime(t);
-  const { server, client } = await start(t);
-  const lk = client("ada");
-  await lk.key();
-  await message(server, lk, "ada");
+  const { time, server, lk } = await live(t);
   server.closeSockets(1012);
   await until(() => server.sockets === 0);
   await settle();
@@ -123,11 +119,7 @@ test("4403 alone, without a message before it, ends the key too", async (t) => {
 });
 
 test("after 4429 there is no socket any more, and listeners are told by reading", async (t) => {
-  const time = stopTime(t);
-  const { server, client } = await start(t);
-  const lk = client("ada");
-  await lk.key();
-  await message(server, lk, "ada");
+  const { time, server, lk } = await live(t);
   const heard: number[] = [];
   lk.onChange((account) => heard.push(account.version));
   server.closeSockets(4429);
@@ -248,11 +240,7 @@ test("a listener is told once latchkey is back", async (t) => {
 });
 
 test("a client that nobody uses for five minutes closes its socket, and opens it at the next use", async (t) => {
-  const time = stopTime(t);
-  const { server, client } = await start(t);
-  const lk = client("ada");
-  await lk.key();
-  await message(server, lk, "ada");
+  const { time, server, lk } = await live(t);
   for (let i = 0; i < 10; i++) {
     time.pass(30);
     if (i < 9) await message(server, lk, "ada");
