@@ -155,9 +155,7 @@ func TestALongLedgerReachesD1InSteps(t *testing.T) {
 			return well
 		}
 		for range 60 {
-			w.spend(ada, 0.03)
-			w.ask(ada, durable.Me)
-			w.finish()
+			w.change(0.03)
 		}
 		w.drain()
 		if n := len(w.instances[ada].ledger); n != 61 {

@@ -30,19 +30,13 @@ func TestAWriteThatFailsMovesNoPace(t *testing.T) {
 		}
 		w.ask(ada, durable.Me)
 		w.finish() // D1 has it, and storage does not know
-		batches := 0
 		w.instance(ada).readOnly = false
-		w.decide = func(c *call) fault {
-			if c.method == "D1" {
-				batches++
-			}
-			return well
-		}
+		batches := w.countBatches()
 		w.now = w.now.Add(time.Second)
 		w.ask(ada, durable.Me)
 		w.finish()
-		if batches != 1 {
-			t.Errorf("the change was written %d times more, want once", batches)
+		if *batches != 1 {
+			t.Errorf("the change was written %d times more, want once", *batches)
 		}
 		w.drain()
 		w.checkRest()
@@ -68,9 +62,7 @@ func TestABurstIsWrittenToD1Seldom(t *testing.T) {
 			if !h.alarm.IsZero() && !h.alarm.After(w.now) {
 				w.ring(h)
 			}
-			w.spend(ada, 0.01)
-			w.ask(ada, durable.Me)
-			w.finish()
+			w.change(0.01)
 		}
 		writes := 0
 		for _, line := range w.lines {
@@ -87,9 +79,7 @@ func TestABurstIsWrittenToD1Seldom(t *testing.T) {
 		}
 		last := w.now
 		for !w.inSync(ada) && h.alarm.After(w.now) {
-			w.now = h.alarm
-			w.ring(h)
-			w.finish()
+			w.ringNext(h)
 		}
 		if late := w.now.Sub(last); !w.inSync(ada) || late > 5*time.Second {
 			t.Errorf("the row was right %v after the last change, if at all", late)
@@ -107,39 +97,55 @@ func TestAFullBatchEndsTheWait(t *testing.T) {
 		w := newSimulation(1)
 		w.kept = true
 		w.asked(durable.Me)
-		h, batches := w.instance(ada), 0
-		w.decide = func(c *call) fault {
-			if c.method == "D1" {
-				batches++
-			}
-			return well
-		}
+		h, batches := w.instance(ada), w.countBatches()
 		change := func(later time.Duration) {
 			w.now = w.now.Add(later)
-			w.spend(ada, 0.001)
-			w.ask(ada, durable.Me)
-			w.finish()
+			w.change(0.001)
 		}
 		change(time.Minute) // written at once; from now on the user is busy
-		batches = 0
+		*batches = 0
 		for range users.MaxEntries {
 			change(time.Millisecond)
 		}
-		if batches > 0 {
-			t.Fatalf("%d changes were written in %d batches, before it was time", users.MaxEntries, batches)
+		if *batches > 0 {
+			t.Fatalf("%d changes were written in %d batches, before it was time", users.MaxEntries, *batches)
 		}
-		for batches == 0 && !h.alarm.IsZero() { // it may have been set before anything else was to be done
-			w.now = h.alarm
-			w.ring(h)
-			w.finish()
+		for *batches == 0 && !h.alarm.IsZero() { // it may have been set before anything else was to be done
+			w.ringNext(h)
 		}
-		if change(time.Millisecond); batches != 1 {
-			t.Errorf("%d changes and one more were written in %d batches", users.MaxEntries, batches)
+		if change(time.Millisecond); *batches != 1 {
+			t.Errorf("%d changes and one more were written in %d batches", users.MaxEntries, *batches)
 		}
 		w.drain()
 		w.checkRest()
 		w.report(t, "after the burst")
 	})
+}
+
+// change spends on Ada's key, and has that read.
+func (w *simulation) change(credits float64) {
+	w.spend(ada, credits)
+	w.ask(ada, durable.Me)
+	w.finish()
+}
+
+// ringNext lets the time of an alarm come, and what it is for be done.
+func (w *simulation) ringNext(h *instance) {
+	w.now = h.alarm
+	w.ring(h)
+	w.finish()
+}
+
+// countBatches counts the calls of D1 from now on. All are well.
+func (w *simulation) countBatches() *int {
+	batches := new(int)
+	w.decide = func(c *call) fault {
+		if c.method == "D1" {
+			*batches++
+		}
+		return well
+	}
+	return batches
 }
 
 // inSync tells whether D1 has the latest record of a user.

@@ -8,7 +8,7 @@ import (
 
 const (
 	// firstRetry is when the alarm takes up what is tried at once, should that come
-	// to nothing: it leaves room for the try.
+	// to nothing: it leaves room for the try. It is the first pause of the backoff, too.
 	firstRetry = 5 * time.Second
 	// maxTaskRetry and maxD1Retry cap the backoff, which doubles. Nothing is ever
 	// given up. D1 is asked more often: it has to be right within a minute of its
