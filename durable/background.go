@@ -117,7 +117,8 @@ func (b *background) attempt(task Task, calls *recorder) (write change, err erro
 			err = panicked(b.runtime, b.user, cause)
 		}
 	}()
-	keys, s, now := client(b.runtime, calls), &b.runtime.Settings, b.runtime.Now
+	s, now := &b.runtime.Settings, b.runtime.Now
+	keys := s.OpenRouter(calls, now)
 	switch task.Kind {
 	case syncD1:
 		return syncWithD1(b.store, users.Table{DB: calls}, now)

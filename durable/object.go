@@ -200,7 +200,7 @@ func (o *Object) operate(r Request) (result answer.Answer, line oplog.Line) {
 	calls := newRecorder(&o.runtime)
 	op := &operation{
 		request: r, user: o.user, settings: &o.runtime.Settings, store: &o.store, opened: &o.opened,
-		keys: client(&o.runtime, calls), table: users.Table{DB: calls}, now: o.runtime.Now, newOp: o.runtime.NewOp, log: o.runtime.Log, line: &line,
+		keys: o.runtime.Settings.OpenRouter(calls, o.runtime.Now), table: users.Table{DB: calls}, now: o.runtime.Now, newOp: o.runtime.NewOp, log: o.runtime.Log, line: &line,
 	}
 	defer func() {
 		if cause := recover(); cause != nil {

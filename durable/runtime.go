@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"latchkey/internal/account"
-	"latchkey/internal/openrouter"
 	"latchkey/internal/oplog"
 	"latchkey/internal/settings"
 	"latchkey/internal/users"
@@ -47,12 +46,4 @@ type Runtime struct {
 func panicked(r *Runtime, user string, cause any) error {
 	r.Log(oplog.Line{Evt: oplog.Panic, User: user, Err: fmt.Sprintf("%v\n%s", cause, debug.Stack())})
 	return fmt.Errorf("durable: panic: %v", cause)
-}
-
-// client returns a client of OpenRouter whose calls are recorded.
-func client(r *Runtime, calls *recorder) openrouter.Client {
-	s := &r.Settings
-	return openrouter.Client{
-		BaseURL: s.OpenRouterURL, ProvisioningKey: s.ProvisioningKey, Workspace: s.Workspace, Transport: calls, Now: r.Now,
-	}
 }

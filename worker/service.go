@@ -10,7 +10,6 @@ import (
 	"latchkey/internal/adminapi"
 	"latchkey/internal/answer"
 	"latchkey/internal/auth"
-	"latchkey/internal/openrouter"
 	"latchkey/internal/oplog"
 	"latchkey/internal/users"
 )
@@ -66,10 +65,7 @@ func (o *Objects) perform(p Platform, r adminRequest, line *oplog.Line) (body an
 		}
 	}()
 	service := admin.Service{
-		Keys: openrouter.Client{
-			BaseURL: o.front.settings.OpenRouterURL, ProvisioningKey: o.front.settings.ProvisioningKey, Workspace: o.front.settings.Workspace, Now: o.front.now,
-			Transport: p.OpenRouter(),
-		},
+		Keys:   o.front.settings.OpenRouter(p.OpenRouter(), o.front.now),
 		Table:  users.Table{DB: p.DB()},
 		Prefix: o.front.settings.KeyNamePrefix,
 		Knows:  func(user, hash string) (bool, error) { return knows(p, user, hash) },

@@ -9,9 +9,6 @@ import (
 	"latchkey/internal/adminapi"
 )
 
-// maxReseals ends a walk that a server would never end. It has room for two million users.
-const maxReseals = 10_000
-
 // resealed is what a whole walk came to.
 type resealed struct {
 	Resealed  int      `json:"resealed"`
@@ -43,28 +40,20 @@ are done all the same.`,
 			}
 			total := resealed{Failed: []string{}}
 			var bar *progress
-			for options := (adminapi.ResealOptions{Limit: adminapi.MaxPage}); ; {
+			for page, err := range api.Reseal(command.Context(), adminapi.MaxPage) {
 				// Dying here leaves the rest to the next run.
-				report, err := api.Reseal(command.Context(), options)
 				if err != nil {
 					return err
 				}
-				part := report.Known
+				report := page.Items[0].Known
 				if bar == nil {
-					bar = a.newProgress(part.Resealed + part.Remaining)
+					bar = a.newProgress(report.Resealed + report.Remaining)
 					defer bar.end()
 				}
-				bar.add(part.Resealed)
-				total.Resealed += part.Resealed
-				total.Failed = append(total.Failed, part.Failed...)
-				total.Remaining = part.Remaining
-				if part.NextCursor == nil {
-					break
-				}
-				if options.Cursor == *part.NextCursor || total.Resealed > maxReseals*adminapi.MaxPage {
-					return fmt.Errorf("the latchkey does not get on: it gives out the same cursor again")
-				}
-				options.Cursor = *part.NextCursor
+				bar.add(report.Resealed)
+				total.Resealed += report.Resealed
+				total.Failed = append(total.Failed, report.Failed...)
+				total.Remaining = report.Remaining
 			}
 			bar.end()
 			if !a.asJSON && !a.asCSV {

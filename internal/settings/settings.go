@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -43,6 +44,11 @@ type Settings struct {
 
 	AllowedOrigins []string
 	Sealer         *seal.Sealer
+}
+
+// OpenRouter returns a client of the key API, which sends by transport.
+func (s *Settings) OpenRouter(transport http.RoundTripper, now func() time.Time) openrouter.Client {
+	return openrouter.Client{BaseURL: s.OpenRouterURL, ProvisioningKey: s.ProvisioningKey, Workspace: s.Workspace, Transport: transport, Now: now}
 }
 
 const (

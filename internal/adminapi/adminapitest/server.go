@@ -160,7 +160,7 @@ func (s *Server) NewKey(name string, ago time.Duration) (key, hash string) {
 	s.mu.Lock()
 	s.age = ago
 	s.mu.Unlock()
-	keys := openrouter.Client{BaseURL: s.settings.OpenRouterURL, ProvisioningKey: s.settings.ProvisioningKey, Transport: s.OpenRouter, Now: s.now}
+	keys := s.settings.OpenRouter(s.OpenRouter, s.now)
 	secret, hash, err := keys.Create(openrouter.NewKey{Name: name, Limit: new(account.Credit)})
 	if err != nil {
 		s.t.Fatal(err)

@@ -137,16 +137,6 @@ func (c *Client) Reconcile(ctx context.Context, options adminapi.ReconcileOption
 	return report, missing(err)
 }
 
-const resealPath = "/api/admin/reseal"
-
-// Reseal has users sealed anew whose rows show a key of a previous encryption key, as
-// many as the options say.
-func (c *Client) Reseal(ctx context.Context, options adminapi.ResealOptions) (Sent[adminapi.ResealReport], error) {
-	var report Sent[adminapi.ResealReport]
-	_, err := c.call(ctx, http.MethodPost, resealPath, options, &report)
-	return report, missing(err)
-}
-
 // missing says what it means that something without a user's id is not found.
 func missing(err error) error {
 	if refusal, ok := errors.AsType[*Refusal](err); ok && refusal.Status == http.StatusNotFound {

@@ -130,11 +130,20 @@ func TestServerAndClientAgreeOnEveryField(t *testing.T) {
 	agree(t, "a report", report)
 
 	s.ChangeEncryptionKey()
-	anew, err := c.Reseal(ctx, adminapi.ResealOptions{Limit: 1})
-	if err != nil || anew.Known.Resealed != 1 || anew.Known.Remaining != 0 || anew.Known.NextCursor != nil {
-		t.Fatalf("a reseal: %+v, %v", anew.Known, err)
+	parts := 0
+	for page, err := range c.Reseal(ctx, 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		anew := page.Items[0]
+		if parts++; parts != 1 || anew.Known.Resealed != 1 || anew.Known.Remaining != 0 || anew.Known.NextCursor != nil {
+			t.Errorf("a reseal: %+v", anew.Known)
+		}
+		agree(t, "a reseal", anew)
 	}
-	agree(t, "a reseal", anew)
+	if parts != 1 {
+		t.Errorf("%d parts of a reseal", parts)
+	}
 
 	total := 20 * account.Credit
 	if state, err = c.Adjust(ctx, "u_7", adminapi.Adjustment{TotalLimit: &total, Suspended: new(false)}); err != nil || state.Known.Record.TotalLimit != total || state.Known.Record.Suspended {

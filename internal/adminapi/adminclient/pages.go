@@ -69,6 +69,23 @@ func (c *Client) Ledger(ctx context.Context, id string, limit int) iter.Seq2[Pag
 	})
 }
 
+// Reseal has users sealed anew whose rows show a key of a previous encryption key, up to
+// limit for each page, which has one report. It goes on as Users does.
+func (c *Client) Reseal(ctx context.Context, limit int) iter.Seq2[Page[adminapi.ResealReport], error] {
+	return pages(c.maxPages, func(_ *int, cursor string) (page Page[adminapi.ResealReport], next *string, err error) {
+		var report Sent[adminapi.ResealReport]
+		_, err = c.call(ctx, http.MethodPost, "/api/admin/reseal", adminapi.ResealOptions{Limit: limit, Cursor: cursor}, &report)
+		if err != nil {
+			return page, nil, missing(err)
+		}
+		next = report.Known.NextCursor
+		if next != nil && *next == cursor {
+			err = errors.New("the pages of the users to be sealed anew do not get further: the same cursor comes again")
+		}
+		return Page[adminapi.ResealReport]{[]Sent[adminapi.ResealReport]{report}, next != nil}, next, err
+	})
+}
+
 // pages walks a list, up to so many pages. get returns the page at a cursor, which is
 // empty for the first one, and the cursor of the next one; it fails where a page
 // leads nowhere, and so the walk ends whatever the server does. size counts the
