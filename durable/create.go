@@ -142,6 +142,7 @@ func (f flow) accept(made NewKey) change {
 // beginQuota drops the record for that of a new user.
 func (f flow) beginQuota(st *State) {
 	st.cancelSettling(f.now())
+	st.ErasedSeq = st.erasedSeq()
 	before, total := st.Record, f.settings.Policy.TotalLimit
 	st.Record = &account.Record{UserID: f.user, TotalLimit: total, RemainingLimit: total, CreatedAt: timestamp(f.now())}
 	if before != nil {

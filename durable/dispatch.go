@@ -11,10 +11,11 @@ import (
 
 // do does what is asked for.
 func (op *operation) do() (answer.Answer, Outcome, error) {
+	load := op.load
 	if op.request.Action == OwnLedger {
-		return op.ownLedger() // no record is made, and none is needed
+		load = op.loadState // no record is made, and none is needed
 	}
-	err := op.load()
+	err := load()
 	if unreadable, ok := errors.AsType[*damaged](err); ok {
 		return op.doDamaged(unreadable)
 	}
@@ -26,6 +27,8 @@ func (op *operation) do() (answer.Answer, Outcome, error) {
 		return op.owns()
 	case Ledger:
 		return op.ledger()
+	case OwnLedger:
+		return op.ownLedger()
 	case Inspect:
 		return op.inspect()
 	}
@@ -93,8 +96,7 @@ func (op *operation) connect() (answer.Answer, Outcome, error) {
 	if err != nil {
 		return answer.Answer{}, "", err
 	}
-	n := note{Opened: op.now(), Expires: op.request.Who.Expires}
-	event := n.tells(op.store.snapshot().Record)
-	opened := &answer.Socket{ID: op.newOp(), Note: n.String(), Message: message(event, body)}
+	message, n := note{Opened: op.now(), Expires: op.request.Who.Expires}.tell(op.store.snapshot().Record, body)
+	opened := &answer.Socket{ID: op.newOp(), Note: n.String(), Message: message}
 	return answer.Answer{Status: http.StatusSwitchingProtocols, Socket: opened}, outcome, nil
 }

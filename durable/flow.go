@@ -33,6 +33,8 @@ func (f flow) ensure() (Outcome, error) {
 	}
 	record := st.user()
 	switch {
+	case st.Pending != nil && st.Pending.Kind == PendingUnknown:
+		return "", fmt.Errorf("%w: a pending call", errUnknownKind)
 	case record == nil:
 		return f.create(account.Provision, nothing)
 	case f.settings.Policy.Spent(record.RemainingLimit) && !st.Disabled:

@@ -12,12 +12,8 @@ import (
 
 // load reads what is stored, and where that is nothing, looks into D1.
 func (op *operation) load() error {
-	first, err := op.store.load()
-	if err != nil {
+	if err := op.loadState(); err != nil {
 		return err
-	}
-	if first {
-		logUnknown(op.store.snapshot(), op.user, op.log)
 	}
 	return op.importRow()
 }

@@ -19,9 +19,11 @@ func (op *operation) ledger() (answer.Answer, Outcome, error) {
 }
 
 // ownLedger answers the user with a page of the ledger. What was before an erasure
-// belongs to nobody any more.
+// belongs to nobody any more; one that was before its number was stored is known by its
+// entry.
 func (op *operation) ownLedger() (answer.Answer, Outcome, error) {
-	return op.ledgerPage(func(e account.Entry) bool { return e.Kind == account.Erase })
+	erased := op.store.snapshot().erasedSeq()
+	return op.ledgerPage(func(e account.Entry) bool { return e.Seq <= erased || e.Kind == account.Erase })
 }
 
 // ledgerPage answers a page, newest entry first, which ends before the entry that

@@ -112,8 +112,10 @@ func TestTheOwnLedgerOfAnUnknownUserIsEmpty(t *testing.T) {
 func TestTheOwnLedgerBeginsAfterAnErasure(t *testing.T) {
 	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		w.asked(durable.Erase)
-		if page, _ := w.page(ada, durable.OwnLedger, 0, 10); len(page.Entries) != 0 || page.NextCursor != nil {
-			t.Errorf("after the erasure: %q", kinds(page))
+		for before := range int64(3) {
+			if page, _ := w.page(ada, durable.OwnLedger, before, 10); len(page.Entries) != 0 || page.NextCursor != nil {
+				t.Errorf("after the erasure, before entry %d: %q", before, kinds(page))
+			}
 		}
 		w.asked(durable.Me)
 		w.spend(ada, 0.1)
@@ -124,8 +126,10 @@ func TestTheOwnLedgerBeginsAfterAnErasure(t *testing.T) {
 		if page, _ := w.page(ada, durable.OwnLedger, 0, 2); page.NextCursor != nil {
 			t.Errorf("the end of a page tells of what was before: %v", *page.NextCursor)
 		}
-		if page, _ := w.page(ada, durable.OwnLedger, 3, 10); len(page.Entries) != 0 {
-			t.Errorf("a cursor from before: %q", kinds(page))
+		for before := int64(1); before <= 3; before++ {
+			if page, _ := w.page(ada, durable.OwnLedger, before, 10); len(page.Entries) != 0 || page.NextCursor != nil {
+				t.Errorf("before entry %d: %q", before, kinds(page))
+			}
 		}
 		if page, _ := w.page(ada, durable.Ledger, 0, 10); strings.Join(kinds(page), " ") != "charge provision erase provision" {
 			t.Errorf("the operator is shown %q", kinds(page))

@@ -35,7 +35,7 @@ var mutants = []struct {
 	{"an erased row thought to stay away", []edit{{"d1.go", "again := st.Record.Erased &&", "again := false && st.Record.Erased &&"}}},
 	{"the numbers of the ledger begun anew", []edit{{"create.go", "before.UserName, before.Email, before.Seq\n", "before.UserName, before.Email, 0\n"}}},
 	{"a suspended user handed a key", []edit{{"flow.go", "record != nil && record.Suspended {", "record != nil && false {"}}},
-	{"a suspended user's key left alive", []edit{{"operator.go", "if hash := st.Record.Hash; hash != \"\" && st.Pending == nil {", "if hash := st.Record.Hash; hash == \"never\" {"}}},
+	{"a suspended user's key left alive", []edit{{"operator.go", "		case hash == \"\":\n", "		case true:\n"}}},
 	{"an adjustment left out of the ledger", []edit{{"operator.go", "Credits: before.RemainingLimit - st.Record.RemainingLimit,", "Credits: 0,"}}},
 	{"404 on DELETE taken for an error", []edit{{"../internal/openrouter/openrouter.go", "	if IsGone(err) {\n		return nil\n	}\n", ""}}},
 	{"404 on GET taken for an outage", []edit{{"../internal/openrouter/openrouter.go", "e.Kind = Gone", "e.Kind = Unavailable"}}},

@@ -21,6 +21,8 @@ package durable
 
 import (
 	"errors"
+	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,7 +53,6 @@ type Object struct {
 func New(user string, r Runtime) *Object {
 	o := &Object{runtime: r, user: user}
 	o.store = store{storage: r.Storage, settings: &o.runtime.Settings, now: r.Now, jitter: jitterOf(user)}
-	o.store.socketsExpire = func() time.Time { return firstExpiry(openSockets(r.Sockets), r.Now()) }
 	o.queue.joins = func(waiting, next Request) bool { return waiting.Action == next.Action && next.Action.Shared() }
 	o.queue.work = o.work
 	o.activity.onIdle = o.onIdle
@@ -128,13 +129,13 @@ func (o *Object) work(r Request) (answer.Answer, func(joined, waiting int)) {
 			line.Shared = joined
 		}
 		o.runtime.Log(line)
-		switch r.Action {
-		case Connect:
-			o.announcer.connected(Outcome(line.Outcome))
-		case Me, Refresh:
-			o.announcer.announce(Outcome(line.Outcome))
-		default:
-			o.announcer.announce(Kept)
+		outcome := Kept
+		if r.Action.byUser() && result.Status < http.StatusBadRequest {
+			outcome = Outcome(line.Outcome)
+		}
+		o.announcer.announce(outcome)
+		if r.Action == Connect {
+			o.announcer.connected()
 		}
 		o.background.run()
 		o.activity.end(joined)
@@ -158,14 +159,31 @@ func (o *Object) onIdle() {
 	o.runtime.Idle()
 }
 
+// load reads what is stored, once, and looks at what calls for more than a change: when
+// the token of a socket expires, and work that this version does not know. That is kept.
+func (o *Object) load() error {
+	first, err := o.store.load()
+	if err != nil || !first {
+		return err
+	}
+	o.announcer.expectExpiry()
+	st := o.store.snapshot()
+	unknown := st.Pending != nil && st.Pending.Kind == PendingUnknown
+	if unknown || slices.ContainsFunc(st.Tasks, func(task Task) bool { return task.Kind == UnknownTask }) {
+		o.runtime.Log(oplog.Line{Evt: oplog.Background, User: o.user, Op: oplog.OpUnknown, Outcome: oplog.Failed, Err: errUnknownKind.Error()})
+	}
+	return nil
+}
+
 // Alarm takes up what was not finished. done is called once nothing more can be
 // done for now; the alarm is set again by then if anything is left. After an
 // error it is not, and the runtime has to ring again.
 func (o *Object) Alarm(done func(error)) {
-	first, err := o.store.load()
+	err := o.load()
 	if _, unreadable := errors.AsType[*damaged](err); unreadable {
 		// To ring again would change nothing. The next request is told, and logged.
 		o.runtime.Log(oplog.Line{Evt: oplog.Background, User: o.user, Op: oplog.OpAlarm, Outcome: oplog.Damaged, Err: err.Error()})
+		o.announcer.closeAll()
 		done(nil)
 		return
 	}
@@ -174,9 +192,6 @@ func (o *Object) Alarm(done func(error)) {
 		return
 	}
 	st := o.store.alarmRang()
-	if first {
-		logUnknown(st, o.user, o.runtime.Log)
-	}
 	due := st.Pending != nil && st.Pending.Kind != PendingUnknown && !st.Pending.Due.After(o.runtime.Now())
 	repairs := due && o.queue.length() == 0
 	o.mu.Lock()
@@ -200,7 +215,7 @@ func (o *Object) operate(r Request) (result answer.Answer, line oplog.Line) {
 	calls := newRecorder(&o.runtime)
 	op := &operation{
 		request: r, user: o.user, settings: &o.runtime.Settings, store: &o.store, opened: &o.opened,
-		keys: o.runtime.Settings.OpenRouter(calls, o.runtime.Now), table: users.Table{DB: calls}, now: o.runtime.Now, newOp: o.runtime.NewOp, log: o.runtime.Log, line: &line,
+		keys: o.runtime.Settings.OpenRouter(calls, o.runtime.Now), table: users.Table{DB: calls}, now: o.runtime.Now, newOp: o.runtime.NewOp, loadState: o.load, line: &line,
 	}
 	defer func() {
 		if cause := recover(); cause != nil {

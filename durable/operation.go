@@ -1,7 +1,6 @@
 package durable
 
 import (
-	"slices"
 	"time"
 
 	"latchkey/internal/account"
@@ -13,25 +12,17 @@ import (
 
 // operation is one request on its way, and what it may use.
 type operation struct {
-	request  Request
-	user     string
-	settings *settings.Settings
-	store    *store
-	opened   *openedKey
-	keys     openrouter.Client
-	table    users.Table
-	now      func() time.Time
-	newOp    func() string
-	log      func(oplog.Line)
-	line     *oplog.Line // of this request
-}
-
-// logUnknown tells of stored work that this version does not know: it is kept.
-func logUnknown(st *State, user string, log func(oplog.Line)) {
-	unknown := st.Pending != nil && st.Pending.Kind == PendingUnknown
-	if unknown || slices.ContainsFunc(st.Tasks, func(task Task) bool { return task.Kind == UnknownTask }) {
-		log(oplog.Line{Evt: oplog.Background, User: user, Op: oplog.OpUnknown, Outcome: oplog.Failed, Err: errUnknownKind.Error()})
-	}
+	request   Request
+	user      string
+	settings  *settings.Settings
+	store     *store
+	opened    *openedKey
+	keys      openrouter.Client
+	table     users.Table
+	now       func() time.Time
+	newOp     func() string
+	loadState func() error // reads what is stored, once
+	line      *oplog.Line  // of this request
 }
 
 // abandonCreate ends a creation whose answer never came: the object died over

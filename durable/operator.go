@@ -117,8 +117,13 @@ func (o operator) endKey(with change) error {
 		entry := with(st)
 		st.abandonAssign(o.now())
 		st.endOverlaps(o.now())
-		if hash := st.Record.Hash; hash != "" && st.Pending == nil {
+		switch hash := st.Record.Hash; {
+		case hash == "":
+		case st.Pending == nil:
 			st.Pending = &Pending{Kind: PendingDelete, Hash: hash, Since: o.now(), Due: o.firstRetryAt()}
+		case st.Pending.Kind == PendingUnknown: // which stays
+			st.queueDelete(hash, o.now(), o.now())
+			st.dropKey()
 		}
 		return entry
 	})
@@ -126,7 +131,7 @@ func (o operator) endKey(with change) error {
 		return err
 	}
 	if err := flow(o).finishPending(); err != nil {
-		o.line.Err = err.Error() // the alarm takes it up
+		o.line.Err = err.Error() // the alarm takes up what it knows
 	}
 	return nil
 }
@@ -140,7 +145,7 @@ func (o operator) resume() error {
 
 // suspend charges what was spent, if OpenRouter tells, and deletes the key.
 func (o operator) suspend() error {
-	if st := o.store.snapshot(); st.Record.Hash != "" && st.Pending == nil {
+	if st := o.store.snapshot(); st.Record.Hash != "" && (st.Pending == nil || st.Pending.Kind == PendingUnknown) {
 		if _, err := o.meterKey(); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 
 	"latchkey/durable"
+	"latchkey/internal/problem"
 	"latchkey/internal/seal"
 )
 
@@ -112,6 +113,17 @@ func TestARowThatIsOlderThanItsObjectIsWrittenAnew(t *testing.T) {
 		if row := w.db.rows[ada]; !openable(t, row[3].(string)) {
 			t.Error("D1 has it as it was")
 		}
+	})
+}
+
+// Whoever asks for a new key has no use for the old one.
+func TestARefreshReplacesAKeyThatDoesNotOpen(t *testing.T) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
+		w.settings.Sealer, _ = seal.New(bytes.Repeat([]byte{2}, seal.KeySize))
+		w.crash(ada)
+		w.expect(w.one(durable.Me), problem.Internal)
+		w.expect(w.one(durable.Refresh), "rotated")
+		w.expect(w.one(durable.Me), "kept")
 	})
 }
 

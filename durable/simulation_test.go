@@ -53,6 +53,7 @@ type simulation struct {
 	withdrawn  map[string]bool            // hashes an operator deleted at OpenRouter
 	read       map[string]account.Credits // by hash: the usage that a reading delivered
 	violations []string
+	unlisted   bool // the runtime does not list the sockets
 	kept       bool // idle objects always stay in memory; otherwise every second time
 }
 

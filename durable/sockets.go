@@ -2,6 +2,7 @@ package durable
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"latchkey/internal/account"
 	"latchkey/internal/answer"
 	"latchkey/internal/oplog"
+	"latchkey/internal/problem"
 	"latchkey/internal/seal"
 )
 
@@ -17,15 +19,15 @@ import (
 // while the object is out of memory; so what has to be known of one is in its note.
 type Sockets interface {
 	// List returns the open ones, with ID and Note.
-	List() []answer.Socket
+	List() ([]answer.Socket, error)
 	// Send sends a message and replaces the note. Nothing happens where it was closed.
 	Send(id, message, note string)
 	// Close closes a socket. Nothing happens where it was closed.
 	Close(id string, code int, reason string)
 }
 
-// maxSockets is how many sockets a user may have: a hundred tabs share a few, and a
-// client that opens one after the other does not fill the memory.
+// maxSockets is how many sockets a user may have, so that a client that opens one after
+// the other does not fill the memory. Tabs of one browser can share one.
 const maxSockets = 50
 
 // CloseBase and the HTTP status that says the same make the code with which a socket is
@@ -38,30 +40,29 @@ const (
 	closeForbidden    = CloseBase + http.StatusForbidden
 	closeNotFound     = CloseBase + http.StatusNotFound
 	closeTooMany      = CloseBase + http.StatusTooManyRequests
+	closeInternal     = CloseBase + http.StatusInternalServerError
 )
 
 // note is what is known of a socket.
 type note struct {
-	Opened    time.Time `json:"opened"`
-	Expires   time.Time `json:"expires"` // its token is accepted until then
-	Version   int64     `json:"version"` // of the record that it was told last
-	Hash      string    `json:"hash"`    // of the key that it was told last
-	Suspended bool      `json:"suspended,omitempty"`
+	Opened  time.Time `json:"opened"`
+	Expires time.Time `json:"expires"` // its token is accepted until then
+	Version int64     `json:"version"` // of the record that it was told last
+	Hash    string    `json:"hash"`    // of the key that it was told last
 }
 
-// tells notes what a socket is told, and returns the event.
-func (n *note) tells(r *account.Record) string {
+// tell returns what a socket is told of a record, and its note from then on. body is the
+// record in JSON.
+func (n note) tell(r *account.Record, body string) (message string, next note) {
 	event := "quota"
 	switch {
 	case r.Suspended:
 		event = "suspended"
-	case n.Suspended:
-		event = "resumed"
 	case n.Hash != r.Hash && r.Hash != "":
 		event = "key"
 	}
-	n.Version, n.Hash, n.Suspended = r.Seq, r.Hash, r.Suspended
-	return event
+	n.Version, n.Hash = r.Seq, r.Hash
+	return `{"event":"` + event + `",` + body[1:], n
 }
 
 func (n note) String() string {
@@ -77,27 +78,6 @@ type socket struct {
 	id string
 	note
 }
-
-// openSockets returns the open sockets, the oldest first.
-func openSockets(s Sockets) []socket {
-	if s == nil {
-		return nil
-	}
-	var list []socket
-	for _, each := range s.List() {
-		known := socket{id: each.ID}
-		if err := json.Unmarshal([]byte(each.Note), &known.note); err != nil {
-			s.Close(each.ID, closeNotFound, "unknown") // of a later version
-			continue
-		}
-		list = append(list, known)
-	}
-	slices.SortStableFunc(list, func(a, b socket) int { return a.Opened.Compare(b.Opened) })
-	return list
-}
-
-// message is what a socket is told of an event.
-func message(event, body string) string { return `{"event":"` + event + `",` + body[1:] }
 
 // announcer tells the user's sockets of changes.
 type announcer struct {
@@ -118,35 +98,48 @@ func (a *announcer) announce(outcome Outcome) {
 	if st == nil || st.Record == nil || st.Pending != nil && !st.Record.Suspended {
 		return
 	}
-	a.mu.Lock()
-	known := a.told == st.Record.Seq
-	a.told = st.Record.Seq
-	a.mu.Unlock()
-	if known {
+	if a.swapTold(st.Record.Seq) == st.Record.Seq {
 		return
 	}
-	sockets := slices.DeleteFunc(openSockets(a.runtime.Sockets), func(s socket) bool { return s.Version >= st.Record.Seq })
-	if len(sockets) == 0 {
-		return
+	if err := a.tellAll(st, outcome); err != nil {
+		a.swapTold(0)
+		a.failed(err)
+	}
+}
+
+// swapTold notes the version that all were told, and returns the one before.
+func (a *announcer) swapTold(version int64) (before int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	before, a.told = a.told, version
+	return before
+}
+
+// tellAll tells a record to the sockets that do not know it yet.
+func (a *announcer) tellAll(st *State, outcome Outcome) error {
+	sockets, err := a.sockets()
+	sockets = slices.DeleteFunc(sockets, func(s socket) bool { return s.Version >= st.Record.Seq })
+	if err != nil || len(sockets) == 0 {
+		return err
 	}
 	if st.Record.Erased {
 		for _, each := range sockets {
 			a.runtime.Sockets.Close(each.id, closeNotFound, "erased")
 		}
-		return
+		return nil
 	}
 	record, body, err := a.body(st, outcome)
 	if err != nil {
-		a.failed(err)
-		return
+		return err
 	}
 	for _, each := range sockets {
-		event := each.tells(record)
-		a.runtime.Sockets.Send(each.id, message(event, body), each.note.String())
+		message, next := each.tell(record, body)
+		a.runtime.Sockets.Send(each.id, message, next.String())
 		if record.Suspended {
 			a.runtime.Sockets.Close(each.id, closeForbidden, "suspended")
 		}
 	}
+	return nil
 }
 
 // body is the record as the sockets may see it, and that in JSON: without the key where
@@ -167,12 +160,10 @@ func (a *announcer) body(st *State, outcome Outcome) (*account.Record, string, e
 	return &record, body(&shown, key, rules, outcome), nil
 }
 
-// connected is called once a socket was opened. The others are told what the user's token
-// or a first key has changed; where there are too many, the oldest is closed.
-func (a *announcer) connected(outcome Outcome) {
-	a.announce(outcome)
+// connected is called once a socket was opened: too many are closed, and the alarm is set
+// for the new one's token. Dying before that is written closes the socket.
+func (a *announcer) connected() {
 	a.prune()
-	// For the new one's token. Dying before this write closes the socket.
 	if err := a.store.reschedule(); err != nil {
 		a.failed(err)
 	}
@@ -181,8 +172,12 @@ func (a *announcer) connected(outcome Outcome) {
 // prune closes the oldest sockets where there are too many, and those whose token has
 // expired. The next write has the alarm ring for those that follow.
 func (a *announcer) prune() {
-	sockets, now := openSockets(a.runtime.Sockets), a.runtime.Now()
-	surplus := max(len(sockets)-maxSockets, 0)
+	sockets, err := a.sockets()
+	if err != nil {
+		a.failed(err)
+		return
+	}
+	now, surplus := a.runtime.Now(), max(len(sockets)-maxSockets, 0)
 	for _, each := range sockets[:surplus] {
 		a.runtime.Sockets.Close(each.id, closeTooMany, "too_many_sockets")
 	}
@@ -192,6 +187,51 @@ func (a *announcer) prune() {
 		}
 	}
 	a.store.expectSockets(firstExpiry(sockets[surplus:], now))
+}
+
+// expectExpiry has the next write set the alarm for the token that expires next.
+func (a *announcer) expectExpiry() {
+	sockets, err := a.sockets()
+	if err != nil {
+		a.failed(err)
+		return
+	}
+	a.store.expectSockets(firstExpiry(sockets, a.runtime.Now()))
+}
+
+// closeAll closes all sockets: nothing can be told of the user.
+func (a *announcer) closeAll() {
+	sockets, err := a.sockets()
+	if err != nil {
+		a.failed(err)
+		return
+	}
+	for _, each := range sockets {
+		a.runtime.Sockets.Close(each.id, closeInternal, string(problem.Internal))
+	}
+}
+
+// sockets returns the open sockets, the oldest first. Those of a later version, whose
+// notes cannot be read, are closed.
+func (a *announcer) sockets() ([]socket, error) {
+	if a.runtime.Sockets == nil {
+		return nil, nil
+	}
+	open, err := a.runtime.Sockets.List()
+	if err != nil {
+		return nil, fmt.Errorf("durable: listing the sockets: %w", err)
+	}
+	var list []socket
+	for _, each := range open {
+		known := socket{id: each.ID}
+		if err := json.Unmarshal([]byte(each.Note), &known.note); err != nil {
+			a.runtime.Sockets.Close(each.ID, closeInternal, string(problem.Internal))
+			continue
+		}
+		list = append(list, known)
+	}
+	slices.SortStableFunc(list, func(a, b socket) int { return a.Opened.Compare(b.Opened) })
+	return list, nil
 }
 
 func (a *announcer) failed(err error) {

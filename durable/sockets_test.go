@@ -2,6 +2,7 @@ package durable_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -31,14 +32,17 @@ type sockets struct {
 	incarnation *incarnation
 }
 
-func (s sockets) List() []answer.Socket {
+func (s sockets) List() ([]answer.Socket, error) {
 	var list []answer.Socket
+	if s.unlisted {
+		return nil, errors.New("not now")
+	}
 	for _, t := range s.incarnation.instance.tabs {
 		if t.closed == "" && !s.incarnation.dead {
 			list = append(list, answer.Socket{ID: t.id, Note: t.note})
 		}
 	}
-	return list
+	return list, nil
 }
 
 func (s sockets) Send(id, message, note string) {
@@ -88,9 +92,11 @@ func (w *simulation) receive(user string, t *tab, message string) {
 		w.violated("a tab of %s is told version %d after %d", user, got.Version, t.version)
 	case stored == nil || stored.Seq < got.Version:
 		w.violated("a tab of %s is told version %d, which is not stored", user, got.Version)
+	case !slices.Contains([]durable.Outcome{durable.Provisioned, durable.Kept, durable.Rotated, durable.Renewed, durable.Unmetered}, durable.Outcome(got.Outcome)):
+		w.violated("a tab of %s is told the outcome %q", user, got.Outcome)
 	case got.Key != "" && got.Hash != stored.Hash:
 		w.violated("a tab of %s is told a key that is not stored", user)
-	case (got.Event == "key") != (got.Key != "" && got.Key != t.key) && !slices.Contains([]string{"suspended", "resumed"}, got.Event):
+	case (got.Event == "key") != (got.Key != "" && got.Key != t.key) && got.Event != "suspended":
 		w.violated("a tab of %s is told %s with the key %.16s after %.16s", user, got.Event, got.Key, t.key)
 	}
 	if got.Key != "" {
@@ -202,7 +208,6 @@ func TestATabIsToldNothingOfWhatIsUnderWay(t *testing.T) {
 func TestATabLosesAKeyThatAnOperatorDisabled(t *testing.T) {
 	inTabs(t, func(t *testing.T, w *simulation) {
 		tab := w.tab(ada, time.Hour)
-		w.spend(ada, 0.2)
 		w.server.SetDisabled(w.state(ada).Record.Hash, true)
 		if got := w.one(durable.Me); got.Code != "key_disabled" {
 			t.Errorf("got %d %s", got.Status, got.Code)
@@ -211,7 +216,6 @@ func TestATabLosesAKeyThatAnOperatorDisabled(t *testing.T) {
 			t.Error("the tab still has the key")
 		}
 		w.server.SetDisabled(w.state(ada).Record.Hash, false)
-		w.spend(ada, 0.1)
 		w.one(durable.Me)
 		if tab.told(t, "key", "quota", "key"); tab.key == "" {
 			t.Error("the tab did not get the key back")
@@ -307,5 +311,36 @@ func TestATabIsToldOfAGrantAndOfTheEndOfTheQuota(t *testing.T) {
 			t.Error("it still has a key")
 		}
 		w.settings.Policy.RenewAfter = 0
+	})
+}
+
+// The runtime does not list the sockets once: they are told with what is done next.
+func TestTabsThatCannotBeListedAreToldLater(t *testing.T) {
+	inTabs(t, func(t *testing.T, w *simulation) {
+		tab := w.tab(ada, time.Hour)
+		w.unlisted = true
+		w.one(durable.Refresh)
+		tab.told(t, "key")
+		w.unlisted = false
+		w.one(durable.Me)
+		tab.told(t, "key", "key")
+	})
+}
+
+// Nothing can be told of a user whose state makes no sense, and no token expires there.
+func TestATabOfADamagedUserIsClosedByTheAlarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newSimulation(1)
+		tab := w.tab(ada, time.Hour)
+		h := w.instance(ada)
+		w.crash(ada)
+		tab.closed = "" // it was opened anew
+		h.state = `{"record":1}`
+		w.now = h.alarm
+		w.ring(h)
+		synctest.Wait()
+		if tab.closed != "4500 internal" {
+			t.Errorf("the tab is %q", tab.closed)
+		}
 	})
 }

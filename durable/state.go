@@ -2,6 +2,7 @@ package durable
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"latchkey/internal/account"
@@ -18,6 +19,8 @@ type State struct {
 	Ending    bool             `json:"ending,omitempty"`    // a call that was to end the key was refused, and may have disabled it all the same
 	KeyLimit  *account.Credits `json:"key_limit,omitempty"` // of the record's key when it was read last or made; nil: not known
 	ExpiresAt time.Time        `json:"expires_at,omitzero"` // of the record's key; zero: never
+
+	ErasedSeq int64 `json:"erased_seq,omitempty"` // of the erasure after which the user began anew; 0: none
 
 	Pending *Pending `json:"pending,omitempty"`
 	Tasks   []Task   `json:"chores,omitempty"` // keys to be got rid of in the background
@@ -51,6 +54,15 @@ func (st *State) user() *account.Record {
 		return nil
 	}
 	return st.Record
+}
+
+// erasedSeq is the number of the last erasure: what the ledger has up to there is
+// nobody's. 0: there was none.
+func (st *State) erasedSeq() int64 {
+	if st.Record != nil && st.Record.Erased {
+		return st.Record.Seq
+	}
+	return st.ErasedSeq
 }
 
 // d1Pending tells whether D1 lacks the latest record.
@@ -128,12 +140,13 @@ func (st *State) nextSettled(after time.Duration) (next time.Time, some bool) {
 // full tells whether there are as many tasks as there may be.
 func (st *State) full() bool { return len(st.Tasks) >= maxTasks }
 
-// owns tells whether a key is the record's, or will be got rid of from here.
+// owns tells whether a key is the record's, or will be got rid of from here, or is
+// named in work that this version does not know.
 func (st *State) owns(hash string) bool {
 	p := st.Pending
 	return st.Record != nil && st.Record.Hash == hash ||
-		p != nil && (p.Hash == hash || p.New != nil && p.New.Hash == hash) ||
-		slices.ContainsFunc(st.Tasks, func(task Task) bool { return task.Hash == hash })
+		p != nil && (p.Hash == hash || p.New != nil && p.New.Hash == hash || strings.Contains(p.stored, hash)) ||
+		slices.ContainsFunc(st.Tasks, func(task Task) bool { return task.Hash == hash || strings.Contains(task.stored, hash) })
 }
 
 // queueDelete has a key deleted in the background.
@@ -263,6 +276,7 @@ func earliest(a, b time.Time) time.Time {
 func (st *State) same(other *State) bool {
 	return other != nil && sameValue(st.Record, other.Record) && st.Disabled == other.Disabled && st.Ending == other.Ending && st.ReadAt == other.ReadAt &&
 		sameValue(st.KeyLimit, other.KeyLimit) && st.ExpiresAt == other.ExpiresAt &&
+		st.ErasedSeq == other.ErasedSeq &&
 		sameValue(st.Pending, other.Pending) && slices.Equal(st.Tasks, other.Tasks) && st.D1 == other.D1 && st.Alarm == other.Alarm
 }
 

@@ -49,6 +49,10 @@ func (st *State) encode() string {
 		st.KeyLimit.Encode(&e)
 	}
 	timestamp("expires_at", st.ExpiresAt)
+	if st.ErasedSeq != 0 {
+		e.FieldStart("erased_seq")
+		e.Int64(st.ErasedSeq)
+	}
 	if st.Pending != nil {
 		rare("pending", st.Pending)
 	}
@@ -97,6 +101,8 @@ func (st *State) decode(encoded string) error {
 			err = st.KeyLimit.Decode(d)
 		case "expires_at":
 			st.ExpiresAt, err = account.DecodeTime(d)
+		case "erased_seq":
+			st.ErasedSeq, err = d.Int64()
 		case "pending":
 			err = decodeRare(d, &st.Pending)
 		case "chores":

@@ -26,8 +26,6 @@ type store struct {
 	stored    *State     // as storage has it; nil: nothing
 	lastAlarm time.Time  // what the alarm that rang last was set to
 	expiry    time.Time  // when the token of a socket expires next; zero: never
-
-	socketsExpire func() time.Time // reads that, once
 }
 
 // damaged says that what is stored of a user makes no sense. An operator is shown
@@ -57,7 +55,7 @@ func (s *store) load() (first bool, err error) {
 			}
 			s.stored = st
 		}
-		s.state, s.expiry, first = st, s.socketsExpire(), true
+		s.state, first = st, true
 	}
 	if back := s.state.At.Sub(s.now()); back > clockTolerance {
 		st := s.state.clone()
@@ -84,8 +82,8 @@ func (s *store) empty() bool {
 
 // apply changes the state and writes it, in one transaction with the ledger entry
 // of the change, if there is one, and the alarm. Where nothing changed, nothing is
-// written. A record that changed gets the next seq, and D1 is brought up to it
-// later.
+// written. A record that changed, or whose key was disabled or enabled, gets the next seq:
+// the user's devices are told by it, and D1 is brought up to it later.
 //
 // What is about to be done is written before the call that does it, and what came of a
 // call after it. Dying before the write leaves everything as it was; dying after it
@@ -115,7 +113,7 @@ func (s *store) write(before *State, c change) error {
 	next := before.clone()
 	entry := c(next)
 	next.At = timestamp(now)
-	if r := next.Record; r != nil && (before.Record == nil || *r != *before.Record) {
+	if r := next.Record; r != nil && (before.Record == nil || *r != *before.Record || next.Disabled != before.Disabled) {
 		r.Seq++
 		r.UpdatedAt = timestamp(now)
 		if !before.d1Pending() || before.Record.Erased { // or a row is only watched

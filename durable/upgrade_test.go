@@ -9,6 +9,7 @@ import (
 
 	"latchkey/durable"
 	"latchkey/internal/account"
+	"latchkey/internal/adminapi"
 	"latchkey/internal/oplog"
 	"latchkey/internal/problem"
 )
@@ -167,3 +168,67 @@ func TestAnUnknownKindOfCallKeepsTheKeyBack(t *testing.T) {
 		}
 	})
 }
+
+// The call may be about a key of its own, and the user's key is to end all the same.
+func TestAnUnknownKindOfCallHindersNoSuspension(t *testing.T) {
+	hostile(t, func(t *testing.T, w *simulation) {
+		w.kept = true
+		w.one(durable.Me)
+		w.crash(ada)
+		h := w.instance(ada)
+		const unknown = `{"export":{"hash":"` + theirs + `"},"since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:00Z"}`
+		h.state = strings.Replace(h.state, `"at":`, `"pending":`+unknown+`,"at":`, 1)
+		w.spend(ada, 0.2)
+		w.patch(adminapi.Adjustment{Suspended: new(true)})
+		w.drain()
+		if n := len(w.server.Live()); n != 0 {
+			t.Errorf("%d keys live after the suspension", n)
+		}
+		if got := w.state(ada).Record.RemainingLimit; got != 98*account.Credit/10 {
+			t.Errorf("%v remains", got)
+		}
+		if w.patch(adminapi.Adjustment{Suspended: new(false)}); !strings.Contains(h.state, unknown) {
+			t.Errorf("the call is not kept: %s", h.state)
+		}
+		w.expect(w.one(durable.Me), problem.Internal)
+	})
+}
+
+// A quota that is spent is not renewed over a call that nobody here knows.
+func TestAnUnknownKindOfCallOutlivesTheQuota(t *testing.T) {
+	hostile(t, func(t *testing.T, w *simulation) {
+		w.kept = true
+		w.one(durable.Me)
+		w.patch(adminapi.Adjustment{RemainingLimit: new(account.Credits(0))})
+		w.crash(ada)
+		h := w.instance(ada)
+		const unknown = `{"export":"x","since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:00Z"}`
+		h.state = strings.Replace(h.state, `"at":`, `"pending":`+unknown+`,"at":`, 1)
+		w.expect(w.one(durable.Me), problem.Internal)
+		if !strings.Contains(h.state, unknown) {
+			t.Errorf("it is not kept: %s", h.state)
+		}
+	})
+}
+
+// What a later version left to be done may name a key. A reconciliation leaves it.
+func TestAKeyOfAnUnknownKindOfWorkIsOwned(t *testing.T) {
+	const unknown = `{"since":"2026-11-21T12:00:00Z","due":"2026-11-21T12:00:00Z","archive":"` + theirs + `"}`
+	for name, work := range map[string]string{"a task": `"chores":[` + unknown + `]`, "a call": `"pending":` + unknown} {
+		t.Run(name, func(t *testing.T) {
+			hostile(t, func(t *testing.T, w *simulation) {
+				w.kept = true
+				w.one(durable.Me)
+				w.crash(ada)
+				h := w.instance(ada)
+				h.state = strings.Replace(h.state, `"at":`, work+`,"at":`, 1)
+				if got := w.request(ada, durable.Request{Action: durable.Owns, Hash: theirs}); got.body != `{"known":true}` {
+					t.Errorf("%d %s", got.Status, got.body)
+				}
+			})
+		})
+	}
+}
+
+// theirs is the hash of a key that only work of a later version names.
+const theirs = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00"

@@ -3,7 +3,7 @@
 import { DurableObject } from "cloudflare:workers";
 import { collect, KeysWanted, program } from "../internal/edge/edge.mjs";
 import { alarmLine, messageOf } from "../internal/edge/log.mjs";
-import { close, received } from "../internal/edge/sockets.mjs";
+import { closeSocket, received } from "../internal/edge/sockets.mjs";
 
 // What the body of a request may hold.
 const MAX_BODY = 64 * 1024;
@@ -144,6 +144,6 @@ export class UserObject extends DurableObject {
   }
 
   webSocketClose(socket, code, reason) {
-    close(socket, code, reason);
+    closeSocket(socket, code, reason);
   }
 }

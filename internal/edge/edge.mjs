@@ -3,7 +3,7 @@
 import { env } from "cloudflare:workers";
 import { fetched, header, readText, within } from "./fetch.mjs";
 import { endedLine, memoryLine, messageOf } from "./log.mjs";
-import { close, open, send, upgrade } from "./sockets.mjs";
+import { close, notes, send, upgrade } from "./sockets.mjs";
 import "../../build/wasm_exec.js"; // defines globalThis.Go
 import wasm from "../../build/latchkey.wasm";
 
@@ -97,6 +97,11 @@ class Program {
   }
   closed(object) {
     this.#contexts.delete(object);
+    for (const [number, asked] of this.#asked) {
+      if (asked.object !== object) continue;
+      this.#asked.delete(number);
+      asked.reject(new Error("the object is gone"));
+    }
     this.#enter("closed", "", object);
   }
 
@@ -133,7 +138,7 @@ class Program {
   #ask(name, text, object, ctx, ...numbers) {
     return new Promise((resolve, reject) => {
       const number = ++this.#numbers;
-      this.#asked.set(number, { resolve, reject, ctx });
+      this.#asked.set(number, { resolve, reject, object, ctx });
       this.#contexts.set(object, ctx);
       try {
         this.#enter(name, text, number, object, ...numbers);
@@ -290,7 +295,7 @@ class Program {
         this.#tell(() => list(this.#contexts.get(object).storage, { ...(before && { end: entryKey(before) }), reverse: true, limit })),
 
       // sockets lists the open ones, with their notes.
-      sockets: (object) => this.#give(JSON.stringify(open(this.#contexts.get(object)).map((socket) => socket.deserializeAttachment()))),
+      sockets: (object) => this.#tell(() => JSON.stringify(notes(this.#contexts.get(object)))),
 
       // send takes over what the socket's note is from then on.
       send: (object, at, length) => {
@@ -300,7 +305,7 @@ class Program {
 
       closeSocket: (object, code, at, length) => {
         const [id, reason] = fields(at, length);
-        for (const socket of open(this.#contexts.get(object), id)) close(socket, code, reason);
+        close(this.#contexts.get(object), id, code, reason);
       },
 
       idle: (object) => this.#contexts.delete(object),

@@ -13,15 +13,16 @@ import (
 type Sockets struct{ *Object }
 
 // List implements durable.Sockets.
-func (s Sockets) List() []answer.Socket {
+func (s Sockets) List() ([]answer.Socket, error) {
 	if s.closed {
-		return nil
+		return nil, errGone
+	}
+	listed, err := told(sockets(s.number))
+	if err != nil {
+		return nil, err
 	}
 	var list []answer.Socket
-	if err := json.Unmarshal([]byte(text(sockets(s.number))), &list); err != nil {
-		panic(err) // edge.mjs has written it
-	}
-	return list
+	return list, json.Unmarshal([]byte(listed), &list)
 }
 
 // Send implements durable.Sockets.
