@@ -378,7 +378,7 @@ func TestErasingADamagedRowDeletesItsKey(t *testing.T) {
 func TestAnUnsealedKeyOfARowIsHandedOutOnlyOnceItWasRead(t *testing.T) {
 	hostile(t, func(t *testing.T, w *simulation) {
 		oldRow(w)
-		w.db.rows[ada][3] = "sk-evil"
+		w.db.rows[ada][keyColumn] = "sk-evil"
 		w.fail("GET", status500)
 		got := w.ask(ada, durable.Me)
 		w.finish()

@@ -151,7 +151,7 @@ func (w *simulation) countBatches() *int {
 // inSync tells whether D1 has the latest record of a user.
 func (w *simulation) inSync(user string) bool {
 	row := w.db.rows[user]
-	return row != nil && row[8] == w.state(user).Record.Seq
+	return row != nil && row[seqColumn] == w.state(user).Record.Seq
 }
 
 func TestARequestPastTheRateLimitAsksNothing(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -222,7 +223,17 @@ type database struct {
 }
 
 // columns of a row, in the order in which package users writes them.
-var columns = []string{"user_id", "user_name", "email", "key", "hash", "total_limit", "remaining_limit", "usage_limit", "seq", "created_at", "updated_at", "suspended"}
+var columns = func() (names []string) {
+	for _, field := range account.RecordFields {
+		if !field.ObjectOnly {
+			names = append(names, field.Name)
+		}
+	}
+	return names
+}()
+
+// Where a row has some of them.
+var keyColumn, hashColumn, seqColumn = slices.Index(columns, "key"), slices.Index(columns, "hash"), slices.Index(columns, "seq")
 
 func (d *database) batch(statements []users.Statement) []json.RawMessage {
 	results := make([]json.RawMessage, len(statements))
@@ -238,9 +249,9 @@ func (d *database) batch(statements []users.Statement) []json.RawMessage {
 				results[i], _ = json.Marshal([]any{named})
 			}
 		case strings.HasPrefix(s.SQL, "INSERT INTO users"):
-			user, seq := s.Args[0].(string), s.Args[8].(int64)
+			user, seq := s.Args[0].(string), s.Args[seqColumn].(int64)
 			guarded := strings.Contains(s.SQL, "WHERE excluded.seq >= users.seq")
-			if old, ok := d.rows[user]; !ok || !guarded || seq >= old[8].(int64) {
+			if old, ok := d.rows[user]; !ok || !guarded || seq >= old[seqColumn].(int64) {
 				d.rows[user] = s.Args
 			}
 		case strings.HasPrefix(s.SQL, "INSERT INTO ledger"):
@@ -255,7 +266,7 @@ func (d *database) batch(statements []users.Statement) []json.RawMessage {
 			}
 		case strings.HasPrefix(s.SQL, "DELETE FROM users"):
 			user, guarded := s.Args[0].(string), strings.HasSuffix(s.SQL, " AND seq < ?")
-			if row, ok := d.rows[user]; ok && (!guarded || row[8].(int64) < s.Args[1].(int64)) {
+			if row, ok := d.rows[user]; ok && (!guarded || row[seqColumn].(int64) < s.Args[1].(int64)) {
 				delete(d.rows, user)
 			}
 		default:

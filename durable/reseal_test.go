@@ -50,7 +50,7 @@ func TestAKeyIsSealedAnewOnce(t *testing.T) {
 		if record := w.state(ada).Record; !openable(t, record.Key) || record.Seq != seq+1 {
 			t.Errorf("the record has seq %d after %d, and opens: %v", record.Seq, seq, openable(t, record.Key))
 		}
-		if row := w.db.rows[ada]; !openable(t, row[3].(string)) {
+		if row := w.db.rows[ada]; !openable(t, row[keyColumn].(string)) {
 			t.Error("D1 has it as it was")
 		}
 		if n := len(w.server.CallLog()); n != calls {
@@ -96,7 +96,7 @@ func TestAnImportedKeyIsSealedAnew(t *testing.T) {
 		w.changeKey(t)
 		w.instance(ada).state = ""
 		w.expectResealed(t, "true")
-		if row := w.db.rows[ada]; !openable(t, row[3].(string)) {
+		if row := w.db.rows[ada]; !openable(t, row[keyColumn].(string)) {
 			t.Error("D1 has it as it was")
 		}
 	})
@@ -110,7 +110,7 @@ func TestARowThatIsOlderThanItsObjectIsWrittenAnew(t *testing.T) {
 		w.expectResealed(t, "true")
 		w.db.rows[ada] = old
 		w.expectResealed(t, "false")
-		if row := w.db.rows[ada]; !openable(t, row[3].(string)) {
+		if row := w.db.rows[ada]; !openable(t, row[keyColumn].(string)) {
 			t.Error("D1 has it as it was")
 		}
 	})

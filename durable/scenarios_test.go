@@ -120,12 +120,16 @@ var scenarios = []scenario{
 	{name: "imported from an older table", adjust: oldRow, want: durable.Me, outcome: "kept", calls: []string{"get"}},
 	{name: "imported, a row whose hash is another key's", adjust: func(w *simulation) { oldRow(w); w.db.rows[ada][4] = strings.Repeat("0", 64) },
 		want: durable.Me, outcome: "kept", calls: []string{"get"}},
-	{name: "imported, a row with a hash and no key", adjust: func(w *simulation) { oldRow(w); w.withdraw(w.db.rows[ada][4].(string)); w.db.rows[ada][3] = "" },
+	{name: "imported, a row with a hash and no key", adjust: func(w *simulation) {
+		oldRow(w)
+		w.withdraw(w.db.rows[ada][hashColumn].(string))
+		w.db.rows[ada][keyColumn] = ""
+	},
 		want: durable.Me, outcome: "rotated", calls: []string{"create"}},
 	{name: "imported, a row whose key does not open", adjust: func(w *simulation) {
 		oldRow(w)
 		w.withdraw(w.db.rows[ada][4].(string))
-		w.db.rows[ada][3] = sealer.Seal("eve", seal.NewSecret("sk-or-v1-not-a-real-key"))
+		w.db.rows[ada][keyColumn] = sealer.Seal("eve", seal.NewSecret("sk-or-v1-not-a-real-key"))
 	}, want: durable.Me, outcome: "rotated", calls: []string{"create"}},
 	{name: "imported while suspended", adjust: func(w *simulation) { oldRow(w); w.db.rows[ada][11] = int64(1) },
 		want: durable.Me, outcome: "suspended", calls: []string{"delete"}},
@@ -205,7 +209,7 @@ func oldRow(w *simulation) {
 	other.server = w.server
 	got := other.asked(durable.Me)
 	row := slices.Clone(other.db.rows[ada])
-	row[3] = got.Key
+	row[keyColumn] = got.Key
 	w.db.rows[ada] = row
 	w.instance(ada).key = got.Key
 	w.instance(ada).ledger = slices.Clone(other.instances[ada].ledger)

@@ -18,8 +18,12 @@ import (
 func loose(t testing.TB) (sqlite, Table) {
 	t.Helper()
 	db, table := migrated(t)
+	var columns []string
+	for _, column := range recordColumns {
+		columns = append(columns, column.Name)
+	}
 	db.exec(t, `DROP TABLE users;
-CREATE TABLE users (user_id PRIMARY KEY, user_name, email, key, hash, total_limit, remaining_limit, usage_limit, seq, created_at, updated_at, suspended);
+CREATE TABLE users (`+strings.Join(columns, ", ")+`, PRIMARY KEY (user_id));
 CREATE INDEX users_by_change ON users (updated_at, user_id)`)
 	return db, table
 }
