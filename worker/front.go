@@ -48,6 +48,14 @@ func NewFront(set settings.Settings, bad error, now func() time.Time, log func(o
 	return f
 }
 
+// Misspelt logs which of the names of variables are likely mistakes. It is for the
+// beginning of an isolate: nobody reads it more often.
+func Misspelt(names []string, log func(oplog.Line)) {
+	for _, warning := range settings.Misspelt(names) {
+		log(oplog.Line{Evt: oplog.Settings, Outcome: oplog.Misspelt, Err: warning})
+	}
+}
+
 // target is the object that answers a request, and what is asked of it.
 type target struct {
 	object string          // its name: the user's id, or adminName

@@ -154,6 +154,14 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+func TestAMisspeltVariableIsLoggedByItsName(t *testing.T) {
+	l := &logged{}
+	Misspelt([]string{"TOTAL_LIMIT", "RENEW_AFTR", "USERS", "ANOTHER_THING"}, l.add)
+	if line := l.one(t); line.Evt != oplog.Settings || line.Outcome != oplog.Misspelt || line.Err != "RENEW_AFTR is no setting, and is ignored: is RENEW_AFTER meant?" {
+		t.Errorf("logged %s", line)
+	}
+}
+
 func TestNothingRunsOnBadSettings(t *testing.T) {
 	for path, method := range map[string]string{mePath: "GET", refreshPath: "POST"} {
 		for _, authorization := range []string{"", ada(t)} {

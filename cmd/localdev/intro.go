@@ -4,13 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
-	"sync"
+	"strings"
 	"text/template"
 	"time"
 
 	"latchkey/internal/auth"
+	"latchkey/internal/oplog"
 	"latchkey/internal/seal"
 )
 
@@ -23,8 +25,32 @@ func demoToken(secret string, now time.Time) (string, error) {
 	return auth.Sign(seal.NewSecret(secret), who, "", "", now, now.Add(tokenLife))
 }
 
+// checkSettings asks the Worker whether its settings are whole. Its error has a line
+// for each that is not, with the reason, which the Worker says in its log alone.
+func checkSettings(ctx context.Context, url string, c *console) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	response.Body.Close()
+	if response.StatusCode == http.StatusOK {
+		return nil
+	}
+	reasons := c.awaitTold(ctx, oplog.Misconfigured)
+	if len(reasons) == 0 {
+		c.dump()
+		return fmt.Errorf("GET /healthz answers %s, and the log does not say why", response.Status)
+	}
+	reasons = append(reasons, c.told(oplog.Misspelt)...)
+	return fmt.Errorf("the settings are not whole. Mend them in %s, or in [vars] of wrangler.toml:\n  %s", devVars, strings.Join(reasons, "\n  "))
+}
+
 // introduce asks for the demo user's key, and prints the answer and what to try.
-func introduce(ctx context.Context, out io.Writer, url, standin string, s secrets) error {
+func introduce(ctx context.Context, out io.Writer, url, standin, ports string, s secrets) error {
 	token, err := demoToken(s[jwtSecret], time.Now())
 	if err != nil {
 		return err
@@ -51,7 +77,7 @@ func introduce(ctx context.Context, out io.Writer, url, standin string, s secret
 	}
 	return intro.Execute(out, map[string]any{
 		"URL": url, "Standin": standin, "Token": token, "Hours": tokenLife.Hours(),
-		"Status": response.Status, "Millis": time.Since(began).Milliseconds(),
+		"Ports": ports, "Status": response.Status, "Millis": time.Since(began).Milliseconds(),
 		"Body": pretty, "Hash": answer.Hash, "Outcome": answer.Outcome,
 	})
 }
@@ -72,6 +98,12 @@ A first request, with a token for the user "demo", signed just now and good for 
   GET /api/users/me  ->  {{.Status}} in {{.Millis}} ms
   {{.Body}}
 
+{{if .Ports -}}
+Pages of development servers may call it: those at localhost and 127.0.0.1, ports
+{{.Ports}}.
+Others need ALLOWED_ORIGINS in ` + devVars + `.
+
+{{end -}}
 The account page, for a browser:
 
   {{.URL}}/#token={{.Token}}
@@ -109,43 +141,3 @@ whether the settings are whole:
 Ctrl-C stops everything. What wrangler and the Worker print follows.
 
 `))
-
-// console holds back what wrangler prints until the introduction is out.
-type console struct {
-	out io.Writer
-
-	mu     sync.Mutex
-	isOpen bool
-	held   bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (c *console) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.isOpen {
-		return c.out.Write(p)
-	}
-	return c.held.Write(p)
-}
-
-// open lets through what comes from now on, and what the Worker has logged.
-func (c *console) open() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for line := range bytes.Lines(c.held.Bytes()) {
-		if bytes.HasPrefix(line, []byte("{")) {
-			c.out.Write(line) // if nobody reads it any more, SIGPIPE has told
-		}
-	}
-	c.isOpen = true
-	c.held.Reset()
-}
-
-// dump prints all that was held back: something went wrong.
-func (c *console) dump() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.out.Write(c.held.Bytes())
-	c.held.Reset()
-}

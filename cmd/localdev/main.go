@@ -1,7 +1,8 @@
 // Command localdev is `make run`: the Worker under `wrangler dev`, with a stand-in
-// for OpenRouter beside it unless .dev.vars names a real provisioning key. It
-// shows what a first request answers and how to try the rest, and stays up
-// until it is interrupted or one of the two ends; then it ends all it started.
+// for OpenRouter beside it unless .dev.vars names a real provisioning key. If a
+// setting is missing or bad, it says which and why, and stops. Else it shows what a
+// first request answers and how to try the rest, and stays up until it is interrupted
+// or one of the two ends; then it ends all it started.
 //
 // PORT and STANDIN_PORT choose the ports, 8787 and 8788 by default.
 package main
@@ -18,11 +19,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"latchkey/internal/localdev"
 	"latchkey/internal/openroutertest"
+	"latchkey/internal/oplog"
 )
 
 func main() {
@@ -59,7 +62,17 @@ func run(ctx context.Context, out io.Writer) error {
 	console := &console{out: out}
 	worker := localdev.Options{
 		Root: root, StateDir: filepath.Join(root, ".wrangler", "state"), Port: port,
-		Log: console, // the secrets are in .dev.vars, where wrangler looks for them
+		Vars: map[string]string{},
+		Log:  console, // the secrets are in .dev.vars, where wrangler looks for them
+	}
+	ownOrigins, err := originsAreSet(root, secrets)
+	if err != nil {
+		return err
+	}
+	ports := "" // at which a page may call the API, where nobody has said whose may
+	if !ownOrigins {
+		worker.Vars[allowedOrigins] = localOrigins()
+		ports = strings.Trim(fmt.Sprint(pagePorts), "[]")
 	}
 	standinURL := ""
 	standinEnded := make(chan error, 1)
@@ -76,7 +89,7 @@ func run(ctx context.Context, out io.Writer) error {
 			server.Close()
 		}()
 		standinURL = "http://" + listener.Addr().String()
-		worker.Vars = map[string]string{"OPENROUTER_BASE_URL": standinURL + "/api/v1"}
+		worker.Vars[baseURL] = standinURL + "/api/v1"
 	} else {
 		// Users of the one know nothing of the other: the stand-in would answer
 		// 404 for a real key, which would then be forgotten and stay alive.
@@ -95,7 +108,13 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer w.Stop()
-	if err := introduce(ctx, out, w.URL, standinURL, secrets); err != nil {
+	if err := checkSettings(ctx, w.URL, console); err != nil {
+		return err
+	}
+	for _, warning := range console.told(oplog.Misspelt) {
+		fmt.Fprintln(out, "Warning:", warning)
+	}
+	if err := introduce(ctx, out, w.URL, standinURL, ports, secrets); err != nil {
 		console.dump()
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"io"
 	"maps"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +20,7 @@ import (
 
 	"latchkey/internal/auth"
 	"latchkey/internal/devvars"
+	"latchkey/internal/oplog"
 	"latchkey/internal/seal"
 	"latchkey/internal/settings"
 )
@@ -174,5 +177,68 @@ func TestConsoleHoldsBack(t *testing.T) {
 	c.Write([]byte("later\n"))
 	if got, want := out.String(), "{\"evt\":\"key\"}\nlater\n"; got != want {
 		t.Errorf("printed %q, want %q", got, want)
+	}
+}
+
+func TestBadSettingsAreToldEachWithItsReason(t *testing.T) {
+	lines := `noise
+{"evt":"settings","outcome":"misspelt","err":"RENEW_AFTR is no setting, and is ignored: is RENEW_AFTER meant?"}
+{"evt":"settings","outcome":"misconfigured","err":"KEY_LIMIT is bad\nDB is not bound"}
+{"evt":"settings","outcome":"misconfigured","err":"KEY_LIMIT is bad\nDB is not bound"}
+{"evt":"request","path":"/healthz","status":503}
+`
+	c := &console{out: io.Discard}
+	status := http.StatusServiceUnavailable
+	worker := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/healthz" {
+			t.Errorf("asked for %s", r.URL.Path)
+		}
+		w.WriteHeader(status)
+		if status != http.StatusOK { // the log is behind
+			go c.Write([]byte(lines))
+		}
+	}))
+	defer worker.Close()
+	err := checkSettings(t.Context(), worker.URL, c)
+	const want = `the settings are not whole. Mend them in .dev.vars, or in [vars] of wrangler.toml:
+  KEY_LIMIT is bad
+  DB is not bound
+  RENEW_AFTR is no setting, and is ignored: is RENEW_AFTER meant?`
+	if err == nil || err.Error() != want {
+		t.Errorf("%v", err)
+	}
+	status = http.StatusOK
+	if err := checkSettings(t.Context(), worker.URL, c); err != nil {
+		t.Errorf("with good settings: %v", err)
+	}
+	if warned := c.told(oplog.Misspelt); len(warned) != 1 || !strings.HasPrefix(warned[0], "RENEW_AFTR ") {
+		t.Errorf("warned of %q", warned)
+	}
+}
+
+func TestPagesOfDevelopmentServersMayCallUnlessSomebodySaysWhose(t *testing.T) {
+	s, err := settings.Parse(func(name string) string {
+		return map[string]string{allowedOrigins: localOrigins()}[name]
+	}, func(string) bool { return true })
+	if strings.Contains(err.Error(), allowedOrigins) || !slices.Contains(s.AllowedOrigins, "http://localhost:5173") || len(s.AllowedOrigins) != 2*len(pagePorts) {
+		t.Errorf("%q, %v", s.AllowedOrigins, err)
+	}
+	for _, c := range []struct {
+		config string
+		vars   secrets
+		set    bool
+	}{
+		{"[vars]\nALLOWED_ORIGINS = \"\"\n\n[env.production.vars]\nALLOWED_ORIGINS = \"https://app.example.org\"\n", secrets{}, false},
+		{"[vars]\nALLOWED_ORIGINS = \"https://app.example.org\"\n", secrets{}, true},
+		{"[vars]\n", secrets{allowedOrigins: "https://app.example.org"}, true},
+		{"[vars]\n", secrets{allowedOrigins: ""}, true},
+	} {
+		root := t.TempDir()
+		if err := os.WriteFile(filepath.Join(root, "wrangler.toml"), []byte(c.config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if set, err := originsAreSet(root, c.vars); err != nil || set != c.set {
+			t.Errorf("%q, %q: %v, %v", c.config, c.vars, set, err)
+		}
 	}
 }

@@ -36,6 +36,7 @@ func main() {
 		}
 	}
 	set, err := settings.Parse(edge.Getenv, edge.Bound)
+	worker.Misspelt(edge.Names(), log)
 	front := worker.NewFront(set, err, time.Now, log)
 	objects := worker.NewObjects(front)
 	on := func(e *edge.Object) worker.Platform { return onEdge{e, set.OpenRouterTimeout} }

@@ -23,11 +23,11 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// The log names what is missing or bad. The response does not, and nothing else
+// The log names what is missing, bad or misspelt. The response does not, and nothing else
 // is served.
 func TestMisconfigured(t *testing.T) {
 	w := start(t, with{
-		vars:    map[string]string{"TOTAL_LIMIT": "ten", "RENEW_AFTER": "1 day"},
+		vars:    map[string]string{"TOTAL_LIMIT": "ten", "RENEW_AFTER": "1 day", "METER_INTERVL": "5s"},
 		secrets: map[string]string{"KEY_ENCRYPTION_KEY": "", "JWT_SECRET_CLOUD": "fake-but-too-short"},
 	})
 	a := w.ask(t, "GET", "/healthz", nil)
@@ -44,7 +44,7 @@ func TestMisconfigured(t *testing.T) {
 		}
 	}
 	problem(t, w.ask(t, "GET", "/nowhere", nil), 404, "not_found")
-	for _, name := range []string{"TOTAL_LIMIT", "RENEW_AFTER", "KEY_ENCRYPTION_KEY", "JWT_SECRET_CLOUD"} {
+	for _, name := range []string{"TOTAL_LIMIT", "RENEW_AFTER", "KEY_ENCRYPTION_KEY", "JWT_SECRET_CLOUD", "METER_INTERVL"} {
 		eventually(t, pollLog, "a log line that names "+name, func() (string, bool) {
 			for line := range strings.Lines(w.log.String()) {
 				// wrangler lists the settings too, but not as JSON.

@@ -3,6 +3,7 @@
 package edge
 
 import (
+	"strings"
 	"syscall/js"
 
 	"github.com/syumai/workers/cloudflare"
@@ -18,6 +19,12 @@ func Getenv(name string) string {
 	default: // a number or boolean in wrangler.toml
 		return js.Global().Get("String").Invoke(value).String()
 	}
+}
+
+// Names returns the names of all variables, secrets and bindings.
+func Names() []string {
+	names := js.Global().Get("Object").Call("keys", js.Global().Get("context").Get("env")).Call("join", separator).String()
+	return strings.Split(names, separator)
 }
 
 // Bound tells whether there is a binding of that name.

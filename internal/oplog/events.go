@@ -11,7 +11,7 @@ const (
 	State      Event = "state"      // a user's object: what it holds, since an operator asked
 	Background Event = "background" // a user's object: one try at a background task; JavaScript: an alarm that failed
 	Issuer     Event = "issuer"     // the Worker or an object: a read of the issuer's keys
-	Settings   Event = "settings"   // the Worker: settings that are missing or bad
+	Settings   Event = "settings"   // the Worker, once an isolate: settings that are missing, bad or misspelt
 	Panic      Event = "panic"      // a mistake in the program, and where; JavaScript: the program ended over one
 	Memory     Event = "memory"     // JavaScript: how much memory there is, and what is kept in it
 	Exception  Event = "exception"  // JavaScript, `make tail` alone: the runtime's own word of a failure
@@ -48,5 +48,6 @@ const (
 	Failed        Outcome = "failed"        // it failed, and is not
 	Damaged       Outcome = "damaged"       // what is stored makes no sense
 	Misconfigured Outcome = "misconfigured" // a setting is missing or bad
+	Misspelt      Outcome = "misspelt"      // a variable is no setting, but close to one
 	Suspicious    Outcome = "suspicious"    // so many orphans that none was deleted
 )

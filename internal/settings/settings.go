@@ -359,18 +359,6 @@ func (p *parser) list(name string) []string {
 	return values
 }
 
-// origins reads exact origins: scheme, host and port, as browsers send them.
-func (p *parser) origins(name string) []string {
-	origins := p.list(name)
-	for _, origin := range origins {
-		u, err := url.Parse(origin)
-		if err != nil || u.Scheme == "" || u.Host == "" || strings.Contains(u.Host, "*") || origin != u.Scheme+"://"+u.Host {
-			p.bad(name, "must be a comma-separated list of origins, as in https://app.example.org")
-		}
-	}
-	return origins
-}
-
 func (p *parser) sealer(name, previousName string) *seal.Sealer {
 	key := p.encryptionKey(name)
 	var previous [][]byte
