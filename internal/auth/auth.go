@@ -1,7 +1,7 @@
 // Package auth turns a bearer token into an [Identity]: a JSON Web Token that is
 // signed with a secret (HS256, HS384, HS512), or with the private half of a public
-// key (RS, PS and ES256, 384, 512, EdDSA) that is set or that the issuer publishes
-// in a JSON Web Key Set. A key verifies tokens of its own kind alone.
+// key (RS, PS and ES256, 384, 512, EdDSA, Ed25519) that is set or that the issuer
+// publishes in a JSON Web Key Set. A key verifies tokens of its own kind alone.
 // Nothing of a token counts before its signature was verified.
 package auth
 
@@ -205,6 +205,11 @@ func (v *Verifier) check(claims jwt.MapClaims) (expires time.Time, err error) {
 		if issuer, err := claims.GetIssuer(); err != nil || !slices.Contains(v.rules.Issuers, issuer) {
 			return time.Time{}, invalid("The token is from another issuer.", err)
 		}
+	}
+	if claims["sts"] == "pending" {
+		// Clerk's word for a session whose user has still to do something, such as choosing
+		// an organization. Its own libraries take such a user for signed out.
+		return time.Time{}, invalid("The session of the token is pending: the user has not finished signing in.", nil)
 	}
 	if party := claims["azp"]; party != nil && len(v.rules.Parties) > 0 {
 		if text, ok := party.(string); !ok || !slices.Contains(v.rules.Parties, text) {

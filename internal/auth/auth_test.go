@@ -107,6 +107,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{"not yet valid", hs(with(jwt.MapClaims{"nbf": in(31 * time.Second)})), problem.InvalidToken},
 		{"issued in the future", hs(with(jwt.MapClaims{"iat": in(31 * time.Second)})), problem.InvalidToken},
 		{"no user id", hs(jwt.MapClaims{"exp": in(time.Hour)}), problem.InvalidToken},
+		{"a session that is pending", hs(with(jwt.MapClaims{"sts": "pending"})), problem.InvalidToken},
 		{"an empty uid", hs(with(jwt.MapClaims{"uid": "", "sub": "s"})), problem.InvalidToken},
 		{"a uid that is a number", hs(with(jwt.MapClaims{"uid": 42})), problem.InvalidToken},
 		{"a name that is an object", hs(with(jwt.MapClaims{"username": map[string]any{}})), problem.InvalidToken},

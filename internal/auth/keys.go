@@ -31,6 +31,14 @@ const (
 	maxPublicKeys = 16
 )
 
+// ed25519Alg is the newer name of EdDSA over this curve (RFC 9864 §2.2): a token and
+// a key may have either.
+const ed25519Alg = "Ed25519"
+
+func init() {
+	jwt.RegisterSigningMethod(ed25519Alg, func() jwt.SigningMethod { return jwt.SigningMethodEdDSA })
+}
+
 // fits tells whether the key may verify signatures of a method. This alone keeps
 // a public key from being taken for a secret: a method that is not here fits none.
 func (k Key) fits(method jwt.SigningMethod) bool {

@@ -153,6 +153,35 @@ func TestEachAlgorithmVerifiesWithItsOwnKindOfKeyAlone(t *testing.T) {
 	}
 }
 
+func TestEdDSAGoesByTwoNames(t *testing.T) {
+	claims := jwt.MapClaims{"uid": "u", "exp": in(time.Hour)}
+	for _, named := range []string{"EdDSA", "Ed25519"} {
+		token := "Bearer " + sign(t, jwt.SigningMethodEdDSA, edKey, map[string]any{"alg": named, "kid": "k"}, claims)
+		for name, c := range map[string]struct {
+			key map[string]any
+			ok  bool
+		}{
+			"a key without alg": {jwk(edKey.Public(), map[string]any{"kid": "k"}), true},
+			"a key of EdDSA":    {jwk(edKey.Public(), map[string]any{"kid": "k", "alg": "EdDSA"}), true},
+			"a key of Ed25519":  {jwk(edKey.Public(), map[string]any{"kid": "k", "alg": "Ed25519"}), true},
+			"a key of Ed448":    {jwk(edKey.Public(), map[string]any{"kid": "k", "alg": "Ed448"}), false},
+			"a key of P-256":    {jwk(&p256Key.PublicKey, map[string]any{"kid": "k"}), false},
+		} {
+			if who, err := withSet(t, setOf(c.key)).Verify(token); (err == nil && who.ID == "u") != c.ok {
+				t.Errorf("%s with %s: %+v, %v", named, name, who, err)
+			}
+		}
+		set := NewVerifier(Rules{PublicKeys: publicKeys(t, pemOf(t, edKey.Public())), MaxLifetime: time.Hour}, func() time.Time { return now })
+		if who, err := set.Verify(token); err != nil || who.ID != "u" {
+			t.Errorf("%s with a key that is set: %+v, %v", named, who, err)
+		}
+		secrets := NewVerifier(Rules{Secrets: []seal.Secret{seal.NewSecret(secret)}, MaxLifetime: time.Hour}, func() time.Time { return now })
+		if _, err := secrets.Verify(token); err == nil {
+			t.Errorf("%s is verified with a secret", named)
+		}
+	}
+}
+
 // Whoever takes the text of a public key for a secret lets everybody in.
 func TestAPublicKeyIsNoSecret(t *testing.T) {
 	claims := jwt.MapClaims{"uid": "u", "exp": in(time.Hour)}

@@ -221,6 +221,9 @@ func parseJWK(encoded []byte) (Key, error) {
 	}
 	key, err := newKey(material)
 	key.id, key.algorithm = jwk.Kid, jwk.Alg
+	if jwk.Alg == ed25519Alg {
+		key.algorithm = jwt.SigningMethodEdDSA.Alg()
+	}
 	return key, err
 }
 
