@@ -142,13 +142,16 @@ bench: setup dry-run ## measure latchkey beside other ways to do its job (BENCH=
 	go build -o build/bench/bench ./cmd/bench
 	@exec build/bench/bench $(BENCH)
 
+# A section [env.…] of wrangler.toml.
+ENV := production
+
 .PHONY: deploy
-deploy: setup build ## deploy to Cloudflare: see README.md, Deploying
-	@exec worker/deploy.sh
+deploy: setup build ## deploy to Cloudflare: see docs/deploying.md (ENV=production)
+	@exec worker/deploy.sh $(ENV)
 
 .PHONY: tail
-tail: setup ## follow the log of the deployed Worker (USER=u_42 ERRORS=1)
-	@wrangler tail --env production --format json | USER_ID='$(if $(filter command line,$(origin USER)),$(USER))' ERRORS='$(ERRORS)' node worker/tail.mjs
+tail: setup ## follow the log of the deployed Worker (USER=u_42 ERRORS=1 ENV=production)
+	@wrangler tail --env $(ENV) --format json | USER_ID='$(if $(filter command line,$(origin USER)),$(USER))' ERRORS='$(ERRORS)' node worker/tail.mjs
 
 .PHONY: clean
 clean: ## remove what was built and installed; .dev.vars and .wrangler stay

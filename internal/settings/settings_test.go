@@ -221,6 +221,19 @@ func TestProductionSetsEveryVariable(t *testing.T) {
 	}
 }
 
+// What works in staging has to work in production.
+func TestStagingHasTheSettingsOfProductionButItsPrefix(t *testing.T) {
+	production, staging := section(t, "[env.production.vars]"), section(t, "[env.staging.vars]")
+	if production["KEY_NAME_PREFIX"] == staging["KEY_NAME_PREFIX"] {
+		t.Error("each would take the other's keys for orphans")
+	}
+	delete(production, "KEY_NAME_PREFIX")
+	delete(staging, "KEY_NAME_PREFIX")
+	if len(staging) == 0 || !maps.Equal(production, staging) {
+		t.Errorf("production has %q, and staging %q", production, staging)
+	}
+}
+
 func TestAllThatIsWrongIsNamedAtOnceWithoutTheSecrets(t *testing.T) {
 	env := map[string]string{"JWT_SECRET_CLOUD": "hunter2", "KEY_LIMIT": "x"}
 	_, err := Parse(func(name string) string { return env[name] }, func(name string) bool { return name == "DB" })
