@@ -2,6 +2,7 @@
 # Deploys to Cloudflare what a section [env.…] of wrangler.toml says, by default that of
 # production; run it as `make deploy` or `make deploy ENV=staging`. Every step first looks
 # whether it is done already, so it may be repeated, and later deployments are the same.
+# shellcheck disable=SC2016 # backticks in messages are for people
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

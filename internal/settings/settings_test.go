@@ -2,6 +2,7 @@ package settings
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -298,9 +299,11 @@ func TestAnExampleIsRefusedUnlessOpenRouterIsAStandIn(t *testing.T) {
 // Whatever may be pasted from the repository's pages is refused as it stands.
 func TestNoSecretOfThePagesWouldBeTaken(t *testing.T) {
 	pages, err := filepath.Glob("../../docs/*.md")
-	if err != nil || len(pages) == 0 {
-		t.Fatal(pages, err)
+	decisions, decisionsErr := filepath.Glob("../../docs/decisions/*.md")
+	if errors.Join(err, decisionsErr) != nil || len(pages) == 0 || len(decisions) == 0 {
+		t.Fatal(pages, decisions, err, decisionsErr)
 	}
+	pages = append(pages, decisions...)
 	examples := 0
 	set := regexp.MustCompile(`\b(` + strings.Join(Secrets, "|") + `)["']?[ \t]*[=:][ \t]*["'\x60]?([^\s"'\x60|)]+)`)
 	for _, page := range append(pages, "../../README.md", "../../.dev.vars.example", "../../wrangler.toml") {
