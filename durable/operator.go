@@ -52,7 +52,7 @@ func (o operator) adjustLimits() error {
 		left = *remaining
 	}
 	if max(left, -left) > account.MaxCredits {
-		return problem.New(problem.InvalidRequest, "That would leave more than "+account.MaxCredits.String()+" credits.")
+		return problem.New(problem.InvalidRequest, "remaining_limit would be beyond "+account.MaxCredits.String()+" credits, above or below 0.")
 	}
 	if total != nil {
 		err := o.grant(func(r *account.Record) {

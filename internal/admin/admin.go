@@ -78,7 +78,7 @@ func encodeCursor(place any) *string {
 func decodeCursor(cursor string, place any) error {
 	decoded, err := base64.RawURLEncoding.DecodeString(cursor)
 	if err != nil || json.Unmarshal(decoded, place) != nil {
-		return problem.New(problem.InvalidRequest, "The cursor is none that was given out here.")
+		return problem.New(problem.InvalidRequest, "cursor is a next_cursor that was given out here.")
 	}
 	return nil
 }

@@ -159,7 +159,7 @@ func TestReconcileDeletesNothingOnHalfAnAnswer(t *testing.T) {
 func TestACursorThatIsNoneIsRefused(t *testing.T) {
 	for _, cursor := range []string{"nonsense", "e30x", "!!"} {
 		_, err := Service{Table: users.Table{DB: table{}}}.List(Query{Limit: 10, Cursor: cursor})
-		if err == nil || problem.From(err).Code != problem.InvalidRequest {
+		if err == nil || problem.From(err).Code != problem.InvalidRequest || !strings.HasPrefix(problem.From(err).Detail, "cursor is ") {
 			t.Errorf("%q: %v", cursor, err)
 		}
 	}

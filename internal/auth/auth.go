@@ -127,6 +127,9 @@ func (v *Verifier) Verify(authorization string) (Identity, error) {
 	}
 	claims := jwt.MapClaims{}
 	parsed, _, err := v.parser.ParseUnverified(token, claims)
+	if errors.Is(err, jwt.ErrTokenUnverifiable) { // no alg, or one that is not known
+		return Identity{}, v.otherAlgorithm(err)
+	}
 	if err != nil {
 		return Identity{}, refusal(err)
 	}
@@ -163,14 +166,14 @@ func (v *Verifier) signature(token *jwt.Token) (until time.Time, err error) {
 	}
 	_, secret := token.Method.(*jwt.SigningMethodHMAC)
 	if v.set.url == "" || secret || token.Method == jwt.SigningMethodNone {
-		return time.Time{}, badSignature()
+		return time.Time{}, v.badSignature(token.Method)
 	}
 	found, until, err := v.set.find(token, v.now())
 	if err != nil {
 		return time.Time{}, err
 	}
 	if !verifies(found, token) {
-		return time.Time{}, badSignature()
+		return time.Time{}, v.badSignature(token.Method)
 	}
 	return until, nil
 }
@@ -183,18 +186,38 @@ func verifies(keys []Key, token *jwt.Token) bool {
 	})
 }
 
-// lastDate is beyond what anybody means, and fits into every kind of number.
-const lastDate = 1 << 53
+const (
+	// lastDate is beyond what anybody means, and fits into every kind of number.
+	lastDate = 1 << 53
+	// A date from firstMillis to lastMillis looks like milliseconds: as such it is
+	// from 1973 to 5138, and in seconds it is after 5138.
+	firstMillis, lastMillis = 1e11, 1e14
+)
 
 // check checks the claims of a token, its user apart, and returns when it is
 // accepted no more.
 func (v *Verifier) check(claims jwt.MapClaims) (expires time.Time, err error) {
-	for _, name := range []string{"exp", "nbf", "iat"} {
-		date, _ := claims[name].(float64) // of what is no number the validator says so
-		if name == "exp" && date > float64(v.now().Add(v.rules.MaxLifetime+Leeway).Unix()) {
-			return time.Time{}, invalid("The token expires too far in the future. If exp is in milliseconds: it has to be in seconds.", nil)
+	for _, c := range []struct {
+		name   string
+		wanted bool
+	}{{"exp", true}, {"aud", len(v.rules.Audiences) > 0}, {"iss", len(v.rules.Issuers) > 0}} {
+		if c.wanted && claims[c.name] == nil {
+			return time.Time{}, invalid("The token has no "+c.name+".", nil)
 		}
-		if math.Abs(date) > lastDate {
+	}
+	for _, name := range []string{"exp", "nbf", "iat"} {
+		if claims[name] == nil {
+			continue
+		}
+		date, ok := claims[name].(float64)
+		switch tooFar := name == "exp" && date > float64(v.now().Add(v.rules.MaxLifetime+Leeway).Unix()); {
+		case !ok:
+			return time.Time{}, invalid("The "+name+" in the token is no number.", nil)
+		case tooFar && date >= firstMillis && date < lastMillis:
+			return time.Time{}, invalid("The exp in the token looks like milliseconds: it has to be in seconds.", nil)
+		case tooFar:
+			return time.Time{}, invalid("The exp in the token is further away than the "+v.rules.MaxLifetime.String()+" that are accepted.", nil)
+		case math.Abs(date) > lastDate:
 			return time.Time{}, invalid("The "+name+" in the token is no date.", nil)
 		}
 	}
@@ -203,7 +226,7 @@ func (v *Verifier) check(claims jwt.MapClaims) (expires time.Time, err error) {
 	}
 	if len(v.rules.Issuers) > 0 {
 		if issuer, err := claims.GetIssuer(); err != nil || !slices.Contains(v.rules.Issuers, issuer) {
-			return time.Time{}, invalid("The token is from another issuer.", err)
+			return time.Time{}, invalid("The token is from another issuer: see its iss.", err)
 		}
 	}
 	if claims["sts"] == "pending" {
@@ -213,7 +236,7 @@ func (v *Verifier) check(claims jwt.MapClaims) (expires time.Time, err error) {
 	}
 	if party := claims["azp"]; party != nil && len(v.rules.Parties) > 0 {
 		if text, ok := party.(string); !ok || !slices.Contains(v.rules.Parties, text) {
-			return time.Time{}, invalid("The token was issued to another party.", nil)
+			return time.Time{}, invalid("The token was issued to another party: see its azp.", nil)
 		}
 	}
 	exp, err := claims.GetExpirationTime()
@@ -326,11 +349,10 @@ func refusal(err error) *problem.Problem {
 		detail string
 	}{
 		{jwt.ErrTokenMalformed, "The token is malformed."},
-		{jwt.ErrTokenUnverifiable, "The token's algorithm is not accepted."},
-		{jwt.ErrTokenRequiredClaimMissing, "The token lacks a claim that is required: exp or aud."},
-		{jwt.ErrTokenNotValidYet, "The token is not valid yet."},
-		{jwt.ErrTokenUsedBeforeIssued, "The token was issued in the future."},
-		{jwt.ErrTokenInvalidAudience, "The token is for another audience."},
+		{jwt.ErrTokenRequiredClaimMissing, "The exp or the aud in the token is empty."},
+		{jwt.ErrTokenNotValidYet, "The token is not valid yet: see its nbf."},
+		{jwt.ErrTokenUsedBeforeIssued, "The token was issued in the future: see its iat."},
+		{jwt.ErrTokenInvalidAudience, "The token is for another audience: see its aud."},
 	}
 	for _, r := range reasons {
 		if errors.Is(err, r.err) {
@@ -345,8 +367,39 @@ func refusal(err error) *problem.Problem {
 	return invalid("The token is not valid.", err)
 }
 
-func badSignature() *problem.Problem {
-	return invalid("The signature does not verify, or its algorithm is not accepted.", nil)
+// badSignature is the refusal of a token that no key verifies.
+func (v *Verifier) badSignature(method jwt.SigningMethod) *problem.Problem {
+	if !slices.Contains(v.accepted(), method.Alg()) {
+		return v.otherAlgorithm(nil)
+	}
+	return invalid("The signature does not verify: the token is signed with another key, or was changed.", nil)
+}
+
+func (v *Verifier) otherAlgorithm(cause error) *problem.Problem {
+	return invalid("The token's algorithm, its alg, is none that is accepted here: "+strings.Join(v.accepted(), ", ")+".", cause)
+}
+
+// accepted returns the algorithms that a token may be signed with: those that some
+// key is for. Of a key set that was never read nobody knows; it has no secrets.
+func (v *Verifier) accepted() []string {
+	var names []string
+	for _, method := range methods {
+		_, secret := method.(*jwt.SigningMethodHMAC)
+		unread := v.set.url != "" && v.set.keys == nil && !secret
+		if fits := func(k Key) bool { return k.fits(method) }; unread || slices.ContainsFunc(v.keys, fits) || slices.ContainsFunc(v.set.keys, fits) {
+			names = append(names, method.Alg())
+		}
+	}
+	return names
+}
+
+// methods are the algorithms that there are.
+var methods = []jwt.SigningMethod{
+	jwt.SigningMethodHS256, jwt.SigningMethodHS384, jwt.SigningMethodHS512,
+	jwt.SigningMethodRS256, jwt.SigningMethodRS384, jwt.SigningMethodRS512,
+	jwt.SigningMethodPS256, jwt.SigningMethodPS384, jwt.SigningMethodPS512,
+	jwt.SigningMethodES256, jwt.SigningMethodES384, jwt.SigningMethodES512,
+	jwt.SigningMethodEdDSA,
 }
 
 func invalid(detail string, cause error) *problem.Problem {

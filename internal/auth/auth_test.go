@@ -225,14 +225,15 @@ func TestDatesThatCannotBeMeantAreRefused(t *testing.T) {
 	}{
 		{"exp", in(366 * 24 * time.Hour), "", ""},
 		{"exp", in(366*24*time.Hour + Leeway), "", ""},
-		{"exp", in(366*24*time.Hour + Leeway + time.Second), problem.InvalidToken, "milliseconds"},
-		{"exp", in(time.Hour) * 1000, problem.InvalidToken, "milliseconds"},
-		{"exp", 1e308, problem.InvalidToken, "milliseconds"},
+		{"exp", in(366*24*time.Hour + Leeway + time.Second), problem.InvalidToken, "further away than the 8784h0m0s that"},
+		{"exp", in(time.Hour) * 1000, problem.InvalidToken, "looks like milliseconds"},
+		{"exp", in(10*366*24*time.Hour) * 1000, problem.InvalidToken, "looks like milliseconds"},
+		{"exp", 1e308, problem.InvalidToken, "further away"},
 		{"exp", -1e308, problem.InvalidToken, "no date"},
 		{"exp", 0, problem.InvalidToken, ""},
 		{"exp", -1, problem.ExpiredToken, ""},
-		{"exp", nil, problem.InvalidToken, ""},
-		{"exp", true, problem.InvalidToken, ""},
+		{"exp", nil, problem.InvalidToken, "has no exp"},
+		{"exp", true, problem.InvalidToken, "exp in the token is no number"},
 		{"exp", float64(in(time.Hour)) + 0.5, "", ""},
 		{"nbf", 1e308, problem.InvalidToken, "no date"},
 		{"nbf", -1e308, problem.InvalidToken, "no date"},
@@ -240,7 +241,7 @@ func TestDatesThatCannotBeMeantAreRefused(t *testing.T) {
 		{"nbf", in(0) * 1000, problem.InvalidToken, "not valid yet"},
 		{"nbf", 0, "", ""},
 		{"nbf", -1, "", ""},
-		{"nbf", "now", problem.InvalidToken, ""},
+		{"nbf", "now", problem.InvalidToken, "nbf in the token is no number"},
 		{"iat", 1e308, problem.InvalidToken, "no date"},
 		{"iat", -1e308, problem.InvalidToken, "no date"},
 		{"iat", in(0) * 1000, problem.InvalidToken, "in the future"},
@@ -263,6 +264,59 @@ func TestDatesThatCannotBeMeantAreRefused(t *testing.T) {
 	}
 	if _, err := short.Verify(signed(t, jwt.MapClaims{"exp": in(2 * time.Minute)})); err == nil {
 		t.Error("it lives longer than it may")
+	}
+}
+
+func TestARefusalNamesTheClaimThatIsMissingOrWrong(t *testing.T) {
+	rules := Rules{Issuers: []string{"https://a.example"}, Audiences: []string{"keys"}, Parties: []string{"cli"}}
+	for _, c := range []struct {
+		claim string
+		value any // nil: it is missing
+		says  string
+	}{
+		{"exp", nil, "has no exp."}, {"iss", nil, "has no iss."}, {"aud", nil, "has no aud."}, {"uid", nil, "has no user id in uid or sub."},
+		{"iss", "https://b.example", "see its iss."}, {"aud", "mail", "see its aud."}, {"azp", "app", "see its azp."},
+		{"nbf", in(time.Hour), "see its nbf."}, {"iat", in(time.Hour), "see its iat."},
+	} {
+		claims := jwt.MapClaims{"iss": "https://a.example", "aud": "keys", "azp": "cli"}
+		claims[c.claim] = c.value
+		_, err := withRules(rules).Verify(signed(t, claims))
+		if p := problem.From(err); p.Code != problem.InvalidToken || !strings.Contains(p.Detail, c.says) {
+			t.Errorf("%s %v: %v, want %q", c.claim, c.value, err, c.says)
+		}
+	}
+}
+
+func TestARefusalNamesTheAlgorithmsThatAreAccepted(t *testing.T) {
+	const rsaAlgorithms, hmacAlgorithms = "RS256, RS384, RS512, PS256, PS384, PS512", "HS256, HS384, HS512"
+	secrets, public := []seal.Secret{seal.NewSecret(secret)}, func(kinds ...string) (keys []Key) {
+		for _, kind := range kinds {
+			keys = append(keys, Key{material: publicOf[kind]})
+		}
+		return keys
+	}
+	for _, c := range []struct {
+		name  string
+		rules Rules
+		alg   string // of the token
+		says  string
+	}{
+		{"a secret", Rules{Secrets: secrets}, "ES256", "accepted here: " + hmacAlgorithms + "."},
+		{"a secret, and no algorithm", Rules{Secrets: secrets}, "none", "accepted here: " + hmacAlgorithms + "."},
+		{"a secret, and an algorithm that nobody knows", Rules{Secrets: secrets}, "HS257", "accepted here: " + hmacAlgorithms + "."},
+		{"public keys", Rules{PublicKeys: public("RSA", "P-384")}, "HS256", "accepted here: " + rsaAlgorithms + ", ES384."},
+		{"both", Rules{Secrets: secrets, PublicKeys: public("Ed25519")}, "RS256", "accepted here: " + hmacAlgorithms + ", EdDSA."},
+		{"a key set that was not read", Rules{KeySetURL: "https://issuer.example/keys"}, "HS256", "accepted here: " + rsaAlgorithms + ", ES256, ES384, ES512, EdDSA."},
+		{"the right algorithm, and another key", Rules{Secrets: []seal.Secret{seal.NewSecret(previous)}}, "HS256", "signed with another key"},
+	} {
+		rules := c.rules
+		rules.MaxLifetime = MaxLifetime
+		header := base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"JWT","alg":"` + c.alg + `"}`))
+		_, payload, _ := strings.Cut(signed(t, nil), ".")
+		_, err := NewVerifier(rules, func() time.Time { return now }).Verify("Bearer " + header + "." + payload)
+		if p := problem.From(err); p.Code != problem.InvalidToken || !strings.Contains(p.Detail, c.says) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.says)
+		}
 	}
 }
 
