@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,11 +31,11 @@ a day without requests. Today is not in it.`,
   latchkey activity --by model --date 2026-11-20`,
 		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, ok := activityGroups[by]; !ok {
+			if !slices.Contains(accountGroups, by) {
 				return exit{exitUsage, fmt.Errorf("--by %q is not endpoint, model, day or provider", by)}
 			}
-			today := a.now().UTC().Truncate(24 * time.Hour)
-			from, days := today.AddDate(0, 0, -activityDays), activityDays
+			from, today := a.activityWindow()
+			days := activityDays
 			if date != "" {
 				day, err := time.Parse(time.DateOnly, date)
 				if err != nil {
@@ -58,8 +59,15 @@ a day without requests. Today is not in it.`,
 	}
 	activity.Flags().StringVar(&by, "by", "endpoint", "sum for each `endpoint`, model, day or provider")
 	activity.Flags().StringVar(&date, "date", "", "only this `day` (UTC), as 2026-11-20")
-	_ = activity.RegisterFlagCompletionFunc("by", cobra.FixedCompletions([]string{"endpoint", "model", "day", "provider"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = activity.RegisterFlagCompletionFunc("by", cobra.FixedCompletions(accountGroups, cobra.ShellCompDirectiveNoFileComp))
 	return activity
+}
+
+// activityWindow are the first day that OpenRouter tells of, and today, of which it
+// does not.
+func (a *app) activityWindow() (from, today time.Time) {
+	today = a.now().UTC().Truncate(24 * time.Hour)
+	return today.AddDate(0, 0, -activityDays), today
 }
 
 // activityGroup is the sum of what belongs together.
@@ -77,6 +85,9 @@ type activityGroup struct {
 
 	used []bool // whether there were requests that day
 }
+
+// accountGroups are the groups of the account's activity.
+var accountGroups = []string{"endpoint", "model", "day", "provider"}
 
 // activityGroups says for each --by which columns name a group, and what they
 // are for a row.
@@ -136,34 +147,49 @@ func group(rows []openrouter.ActivityRow, by string, from time.Time, days int) [
 			}
 		}
 	}
-	slices.SortFunc(groups, func(g, h *activityGroup) int {
-		return cmp.Or(cmp.Compare(g.Day, h.Day), cmp.Compare(h.Cost, g.Cost), cmp.Compare(h.Requests, g.Requests), slices.Compare(g.names(by), h.names(by)))
-	})
+	sortGroups(groups, by)
 	return groups
 }
 
+// sortGroups sorts days by their date, and anything else by what it cost.
+func sortGroups(groups []*activityGroup, by string) {
+	slices.SortFunc(groups, func(g, h *activityGroup) int {
+		return cmp.Or(cmp.Compare(g.Day, h.Day), cmp.Compare(h.Cost, g.Cost), cmp.Compare(h.Requests, g.Requests), slices.Compare(g.names(by), h.names(by)))
+	})
+}
+
 func (a *app) showActivity(by string, groups []*activityGroup, spark bool) error {
-	header := slices.Concat(activityGroups[by].header, []string{"requests", "prompt", "completion", "reasoning", "cost"})
-	spark = spark && by != "day" && !a.asCSV
+	if a.asJSON {
+		return a.printJSON(groups, "  ")
+	}
+	t := a.activityTable(by, groups, spark && by != "day" && !a.asCSV)
+	if _, widths := t.lines(); spark && rowWidth(widths) > cmp.Or(terminalWidth(a.out), math.MaxInt) {
+		t = a.activityTable(by, groups, false) // half a line says nothing
+	}
+	return a.showTable(groups, t)
+}
+
+// activityTable is groups as a table, with spark also the cost day by day.
+func (a *app) activityTable(by string, groups []*activityGroup, spark bool) table {
+	t := table{header: slices.Concat(activityGroups[by].header, []string{"requests", "prompt", "completion", "reasoning", "cost"})}
 	if spark {
-		header = append(header, "days")
+		t.header = append(t.header, "days")
 	}
 	var total activityGroup
-	var rows [][]string
 	numbers := func(g *activityGroup) []string {
 		return []string{strconv.FormatInt(g.Requests, 10), strconv.FormatInt(g.PromptTokens, 10),
 			strconv.FormatInt(g.CompletionTokens, 10), strconv.FormatInt(g.ReasoningTokens, 10), g.Cost.String()}
 	}
 	for _, g := range groups {
 		names := g.names(by)
-		if by == "endpoint" && !a.asCSV {
-			names[2] = short(names[2])
+		if last := len(names) - 1; by == "endpoint" {
+			names[last] = a.hashCell(names[last])
 		}
 		row := append(names, numbers(g)...)
 		if spark {
 			row = append(row, sparkline(g.Days, g.used))
 		}
-		rows = append(rows, row)
+		t.rows = append(t.rows, row)
 		total.Requests += g.Requests
 		total.PromptTokens += g.PromptTokens
 		total.CompletionTokens += g.CompletionTokens
@@ -174,9 +200,9 @@ func (a *app) showActivity(by string, groups []*activityGroup, spark bool) error
 	if !a.asCSV && len(groups) > 1 {
 		names := make([]string, len(activityGroups[by].header))
 		names[0] = "total"
-		rows = append(rows, append(names, numbers(&total)...))
+		t.rows = append(t.rows, append(names, numbers(&total)...))
 	}
-	return a.show(groups, header, rows)
+	return t
 }
 
 // sparkline draws one block a day, as high as its part of the highest day.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"latchkey/internal/account"
 )
 
 // app is what all commands share.
@@ -23,10 +25,11 @@ type app struct {
 	adminURL      string // of the running latchkey
 	openrouterURL string
 	proxyURL      string
+	renewAt       creditsFlag // what RENEW_AT is set to at the latchkey
 }
 
 func newApp(out, err io.Writer, getenv func(string) string) *app {
-	return &app{out: out, err: err, getenv: getenv, now: time.Now}
+	return &app{out: out, err: err, getenv: getenv, now: time.Now, renewAt: creditsFlag(account.Credit / 10)}
 }
 
 // root is the command that holds all others.

@@ -75,7 +75,7 @@ func TestWrongUsage(t *testing.T) {
 		{"users", "erase"}, {"users", "erase", "--yes"},
 		// Nobody is there to be asked.
 		{"users", "erase", "u_42"}, {"users", "suspend", "u_42"}, {"users", "resume", "u_42"}, {"users", "set", "u_42", "--total", "1"},
-		{"users", "watch"}, {"users", "watch", "u_42", "--interval", "0s"}, {"users", "watch", "u_42", "--interval", "soon"},
+		{"users", "list", "--sort", "nonsense"}, {"users", "watch"}, {"users", "watch", "u_42", "--interval", "0s"}, {"users", "watch", "u_42", "--interval", "soon"},
 		{"reconcile", "now"}, {"users", "sync"}, {"users", "sync", "--from-keys", "u_42"}, {"users", "sync", "--from-keys", "--prefix", "Latchkey:"},
 		{"token"}, {"token", "u_42"}, {"token", "--user", "u_42", "--for", "0s"}, {"token", "--user", strings.Repeat("x", 257)}, {"token", "--user", "\xff"},
 		{"users", "list", "--url", "127.0.0.1:8787"}, {"users", "list", "--url", "ftp://example.org"},
@@ -96,7 +96,7 @@ func TestExitCodesOfAnswers(t *testing.T) {
 	f := newFixture(t)
 	commands := [][]string{
 		{"users", "list"}, {"users", "show", "u_42"}, {"users", "ledger", "u_42"}, {"users", "suspend", "--yes", "u_42"}, {"users", "resume", "--yes", "u_42"},
-		{"users", "set", "--yes", "u_42", "--total", "1"}, {"users", "erase", "--yes", "u_42"}, {"users", "watch", "u_42"}, {"reconcile"},
+		{"users", "set", "--yes", "u_42", "--total", "1"}, {"users", "set", "--yes", "u_42", "--remaining", "1"}, {"users", "erase", "--yes", "u_42"}, {"users", "watch", "u_42"}, {"reconcile"},
 	}
 	for status, code := range map[int]int{
 		400: exitFailed, 404: exitNotFound, 401: exitRefused, 403: exitRefused, 409: exitFailed, 429: exitUnavailable,

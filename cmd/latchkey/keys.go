@@ -2,9 +2,9 @@ package main
 
 import (
 	"cmp"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -31,6 +31,7 @@ with KEY_NAME_PREFIX ("latchkey:"). Leave those to it, and use "latchkey users" 
 func (a *app) keysListCommand() *cobra.Command {
 	var all bool
 	var name string
+	var order order
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "List the keys, newest first",
@@ -38,28 +39,40 @@ func (a *app) keysListCommand() *cobra.Command {
 
 Tables show the first 8 digits of a hash; --json and --csv have all of it.`,
 		Example: `  latchkey keys list --all --name class
+  latchkey keys list --sort -usage
   latchkey keys list --json | jq -r '.[] | select(.limit == null) | .hash'`,
 		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := order.check(); err != nil {
+				return err
+			}
 			account, err := a.account(cmd.Context())
 			if err != nil {
 				return err
 			}
-			found, rows := []openrouter.KeyRecord{}, [][]string{}
+			found := []openrouter.KeyRecord{}
 			err = account.EachRecord(all, func(key openrouter.KeyRecord) error {
 				if strings.Contains(strings.ToLower(key.Name), strings.ToLower(name)) {
-					found, rows = append(found, key), append(rows, a.keyRow(key))
+					found = append(found, key)
 				}
 				return nil
 			})
 			if err != nil {
 				return err
 			}
+			sortBy(order, found, func(key openrouter.KeyRecord, column string) string {
+				return exactKeyRow(key)[slices.Index(keyHeader, column)]
+			})
+			rows := make([][]string, len(found))
+			for i, key := range found {
+				rows[i] = a.keyRow(key)
+			}
 			return a.show(found, keyHeader, rows)
 		},
 	}
 	list.Flags().BoolVar(&all, "all", false, "disabled and expired keys too")
 	list.Flags().StringVar(&name, "name", "", "only keys with this in their `name`, in upper or lower case")
+	order.register(list, keyHeader)
 	return list
 }
 
@@ -82,29 +95,33 @@ func (a *app) keysShowCommand() *cobra.Command {
 			if a.asJSON || a.asCSV {
 				return a.show(key, keyHeader, [][]string{a.keyRow(key)})
 			}
-			return a.show(key, nil, [][]string{
+			return a.showTable(key, table{whole: true, rows: [][]string{
 				{"name", key.Name}, {"label", key.Label}, {"hash", key.Hash},
 				{"limit", limitText(key.Limit)}, {"usage", key.Usage.String()},
 				{"  today", key.UsageDaily.String()}, {"  this week", key.UsageWeekly.String()}, {"  this month", key.UsageMonthly.String()},
 				{"remaining", amountText(key.Remaining, "-")}, {"reset", cmp.Or(key.LimitReset, "never")},
 				{"disabled", yesNo(key.Disabled)},
 				{"created", timeText(key.CreatedAt)}, {"updated", timeText(key.UpdatedAt)}, {"expires", timeText(key.ExpiresAt)},
-			})
+			}})
 		},
 	}
 }
 
 var keyHeader = []string{"name", "label", "hash", "limit", "usage", "remaining", "reset", "disabled", "created"}
 
-// keyRow is a key under keyHeader: for people, or with --csv for programs, where
-// what there is not is empty.
+// keyRow is a key under keyHeader: for people, or with --csv for programs.
 func (a *app) keyRow(key openrouter.KeyRecord) []string {
 	if a.asCSV {
-		return []string{key.Name, key.Label, key.Hash, amountText(key.Limit, ""), key.Usage.String(), amountText(key.Remaining, ""),
-			key.LimitReset, strconv.FormatBool(key.Disabled), key.CreatedAt.UTC().Format(time.RFC3339)}
+		return exactKeyRow(key)
 	}
 	return []string{key.Name, key.Label, short(key.Hash), limitText(key.Limit), key.Usage.String(), amountText(key.Remaining, "-"),
 		cmp.Or(key.LimitReset, "-"), yesNo(key.Disabled), timeText(key.CreatedAt)}
+}
+
+// exactKeyRow is a key for programs: what there is not is empty.
+func exactKeyRow(key openrouter.KeyRecord) []string {
+	return []string{key.Name, key.Label, key.Hash, amountText(key.Limit, ""), key.Usage.String(), amountText(key.Remaining, ""),
+		key.LimitReset, strconv.FormatBool(key.Disabled), timeText(key.CreatedAt)}
 }
 
 func amountText(amount *openrouter.Amount, none string) string {

@@ -22,9 +22,11 @@ func (a *app) keysCreateCommand() *cobra.Command {
 		Short: "Create a key and print it, this once",
 		Long: `Create a key and print it. Nobody can show it a second time.
 
-The key alone goes to the standard output, what it may do to the standard error.`,
+The key alone goes to the standard output, what it may do to the standard error. A
+file that it is sent to has to be private, which the shell does not see to: hence
+the umask. A file that others can read is warned of.`,
 		Example: `  latchkey keys create demo --limit 5 --reset monthly
-  latchkey keys create ci --limit 0.5 --expires 2027-01-31 > ci.key`,
+  (umask 077; latchkey keys create ci --limit 0.5 --expires 2027-01-31 > ci.key)`,
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := limits.key(a.now())
@@ -37,6 +39,7 @@ The key alone goes to the standard output, what it may do to the standard error.
 				return exit{exitUsage, errors.New("give a --limit in credits, or --unlimited for a key that may spend all there is")}
 			}
 			key.Name = args[0]
+			a.warnOfMode()
 			account, err := a.account(cmd.Context())
 			if err != nil {
 				return err

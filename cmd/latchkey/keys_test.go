@@ -22,6 +22,7 @@ func TestKeysGolden(t *testing.T) {
 		"keys-list-all":     {"list", "--all"},
 		"keys-list-named":   {"list", "--name", "class"},
 		"keys-list-nothing": {"list", "--name", "nobody"},
+		"keys-list-sorted":  {"list", "--all", "--sort", "-limit"},
 		"keys-show":         {"show", hashes[0][:8]},
 		"keys-show-full":    {"show", hashes[2]},
 		"keys-show-evil":    {"show", hashes[3]},
@@ -229,6 +230,31 @@ func TestBothNamesOfTheManagementKeyAreAccepted(t *testing.T) {
 		}
 		if p := f.run(c.code, args...); !strings.Contains(p.stderr, c.said) || strings.Contains(p.String(), "another") {
 			t.Errorf("%+v: %v", c, p)
+		}
+	}
+}
+
+// A shell makes the file that a key is sent to, and mostly lets others read it.
+func TestAFileThatOthersCanReadIsWarnedOf(t *testing.T) {
+	f := newAccount(t, nil)
+	for mode, warned := range map[os.FileMode]bool{0o600: false, 0o400: false, 0o644: true, 0o640: true, 0o602: true} {
+		file, err := os.Create(filepath.Join(t.TempDir(), "key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if err := file.Chmod(mode); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{"keys create demo --limit 1", "token --user u_42"} {
+			var stderr strings.Builder
+			env := withBoth(newFixture(t), f)
+			a := newApp(file, &stderr, func(name string) string { return env[name] })
+			root := a.root()
+			root.SetArgs(strings.Fields(line))
+			if code := a.fail(root.Execute()); code != exitOK || strings.Contains(stderr.String(), "others can read") != warned {
+				t.Errorf("%s, %04o: exit code %d: %s", line, mode, code, &stderr)
+			}
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"latchkey/internal/class"
@@ -15,30 +14,18 @@ import (
 
 // show prints data as JSON, or the rows as CSV or as a table for people.
 func (a *app) show(data any, header []string, rows [][]string) error {
-	return a.showAlarming(data, header, rows, func([]string) bool { return false })
+	return a.showTable(data, table{header: header, rows: rows})
 }
 
-// showAlarming is show that colours the last cell of the rows that are alarming.
-// tabwriter takes colours for text: only the last cell of a row can have one.
-func (a *app) showAlarming(data any, header []string, rows [][]string, alarming func(row []string) bool) error {
+// showTable is show of a table with more to say about it.
+func (a *app) showTable(data any, t table) error {
 	switch {
 	case a.asJSON:
 		return a.printJSON(data, "  ")
 	case a.asCSV:
-		return a.printCSV(append([][]string{header}, rows...)...)
+		return a.printCSV(append([][]string{t.header}, t.rows...)...)
 	}
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	if header != nil {
-		fmt.Fprintln(w, strings.ToUpper(strings.Join(header, "\t")))
-	}
-	for _, row := range rows {
-		cells := printableRow(row)
-		if last := len(cells) - 1; alarming(row) {
-			cells[last] = a.red(cells[last])
-		}
-		fmt.Fprintln(w, strings.Join(cells, "\t"))
-	}
-	return w.Flush()
+	return t.print(a)
 }
 
 // printJSON prints a value, on one line where indent is empty.
@@ -147,11 +134,21 @@ func (a *app) hashCell(hash string) string {
 // short is as much of a hash as people need.
 func short(hash string) string { return hash[:min(len(hash), 8)] }
 
+// timeText is a time to the second, which is the form of all times but in JSON.
 func timeText(at time.Time) string {
 	if at.IsZero() {
 		return "never"
 	}
-	return at.UTC().Format("2006-01-02 15:04")
+	return at.UTC().Format(time.RFC3339)
+}
+
+// timeOf is timeText of a time that came as text. What is no time stays as it is.
+func timeOf(text string) string {
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return text
+	}
+	return timeText(at)
 }
 
 func yesNo(yes bool) string {

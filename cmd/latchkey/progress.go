@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// progress is a bar on a terminal, and nothing elsewhere.
+// progress is a bar on a terminal that can draw one, and nothing elsewhere.
 type progress struct {
 	app   *app
 	bar   bool
@@ -17,7 +17,7 @@ type progress struct {
 }
 
 func (a *app) newProgress(total int) *progress {
-	return &progress{app: a, bar: isTerminal(a.err) && total > 0, total: total}
+	return &progress{app: a, bar: isTerminal(a.err) && !a.dumb() && total > 0, total: total}
 }
 
 const clearLine = "\r\x1b[K"

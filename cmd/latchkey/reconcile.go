@@ -49,7 +49,7 @@ as failed, and the command fails. The next run tries it again.`,
 			if !dryRun && !(found.Suspicious && !force) && (len(found.Orphans) > 0 || confirmation.yes) {
 				a.say("%s", reportText(found))
 				for _, orphan := range found.Orphans {
-					a.say("  %s  %s  %s", short(orphan.Hash), orphan.Name, orphan.CreatedAt)
+					a.say("  %s  %s  %s", short(orphan.Hash), orphan.Name, timeOf(orphan.CreatedAt))
 				}
 				if err := a.confirm(command, confirmation, fmt.Sprintf("Delete these %d keys for good?", len(found.Orphans))); err != nil {
 					return err
@@ -102,7 +102,7 @@ func (a *app) showReport(report adminclient.Sent[adminapi.ReconcileReport]) erro
 	}
 	var rows [][]string
 	for _, o := range report.Known.Orphans {
-		rows = append(rows, []string{a.hashCell(o.Hash), o.Name, o.CreatedAt})
+		rows = append(rows, []string{a.hashCell(o.Hash), o.Name, timeOf(o.CreatedAt)})
 	}
 	if !a.asJSON && !a.asCSV {
 		if err := a.print(reportText(report.Known), report.Known.Suspicious || report.Known.Failed > 0); err != nil || len(rows) == 0 {

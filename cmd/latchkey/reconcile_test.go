@@ -135,7 +135,7 @@ func TestJSONHasAllThatTheServerSent(t *testing.T) {
 	const report = `{"dry_run":true,"examined":1,"ours":1,"orphans":[{"hash":"h","name":"<n>","created_at":"c","new":{"a":[1.50]}}],"deleted":0,"failed":0,"news":12345678901234567890}`
 	const state = `{"record":{"user_id":"u_42","new":1},"pending":{"assign":"aa","new":2},"background":[{"settle":"bb","live":true,"limit":1,"left":0.25,"new":3},{"new":4}],"d1":{"new":5},"alarm":null,"new":6}`
 	for line, answer := range map[string]string{
-		"reconcile --dry-run": report, "users show u_42": state, "users set --yes u_42 --total 1": state,
+		"reconcile --dry-run": report, "users show u_42": state, "users set --yes u_42 --total 1": "[" + state + "]",
 		"users list": `[{"user_id":"u_42","new":1}]`, "users ledger u_42": `[{"seq":1,"new":1}]`, "users suspend --yes u_42": "[" + state + "]",
 	} {
 		f.answerWith(func(w http.ResponseWriter) bool {
@@ -145,7 +145,7 @@ func TestJSONHasAllThatTheServerSent(t *testing.T) {
 				text = `{"users":` + answer + `}`
 			case "users ledger u_42":
 				text = `{"entries":` + answer + `}`
-			case "users suspend --yes u_42":
+			case "users suspend --yes u_42", "users set --yes u_42 --total 1":
 				text = state
 			}
 			fmt.Fprint(w, text)

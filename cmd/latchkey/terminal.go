@@ -70,16 +70,47 @@ func printableJSON(text []byte) []byte {
 
 const red = "\x1b[31m"
 
-// red colours text for people at a terminal. NO_COLOR is heeded.
+// red colours text for people at a terminal that can. NO_COLOR is heeded.
 func (a *app) red(text string) string {
-	if !isTerminal(a.out) || a.getenv("NO_COLOR") != "" {
+	if !isTerminal(a.out) || a.dumb() || a.getenv("NO_COLOR") != "" {
 		return text
 	}
 	return red + text + "\x1b[0m"
 }
 
+// dumb tells whether the terminal can do nothing but print.
+func (a *app) dumb() bool { return a.getenv("TERM") == "dumb" }
+
 // isTerminal tells whether people look at what is written, or type what is read.
 func isTerminal(stream any) bool {
 	file, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// terminalWidth is how many cells a line has where people look at what is written;
+// 0 elsewhere.
+func terminalWidth(out any) int {
+	file, ok := out.(*os.File)
+	if !ok {
+		return 0
+	}
+	columns, _, err := term.GetSize(int(file.Fd()))
+	if err != nil {
+		return 0 // it is no terminal
+	}
+	return columns
+}
+
+// warnOfMode warns where a secret is about to be written to a file that others can
+// read.
+func (a *app) warnOfMode() {
+	file, ok := a.out.(*os.File)
+	if !ok {
+		return
+	}
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 == 0 {
+		return
+	}
+	a.notice(fmt.Sprintf("others can read the file that this goes to: it has mode %04o. chmod 600 it, and next time set umask 077 before", info.Mode().Perm()))
 }

@@ -47,6 +47,7 @@ JWT_AUDIENCE are set to, where they are.`,
 			if err != nil {
 				return err
 			}
+			a.warnOfMode()
 			return a.showToken(token, who.ID, now.Add(life))
 		},
 	}

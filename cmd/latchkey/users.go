@@ -27,6 +27,7 @@ what a spreadsheet would take for a formula begins with an apostrophe.`,
   latchkey --secrets .admin.env users show u_42
   latchkey --secrets .admin.env users suspend u_42 u_43`,
 	}
+	command.PersistentFlags().Var(&a.renewAt, "renew-at", "what RENEW_AT is set to: who has no more `credits` left than that is exhausted")
 	withCommands(command,
 		a.usersListCommand(), a.usersShowCommand(), a.usersLedgerCommand(), a.usersWatchCommand(),
 		a.usersSuspendCommand(true), a.usersSuspendCommand(false), a.usersSetCommand(), a.usersEraseCommand(),

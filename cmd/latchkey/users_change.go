@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -46,19 +47,7 @@ what is left of the quota.` + asksFirst + untilOneFails
 		if err := a.confirm(command, confirmation, verb+" "+theseUsers(args)+"?", args...); err != nil {
 			return err
 		}
-		states, users := []adminclient.Sent[adminapi.State]{}, []adminapi.Record{}
-		failed := each(args, func(id string) error {
-			state, err := api.Adjust(command.Context(), id, adminapi.Adjustment{Suspended: &suspended})
-			if err == nil {
-				states, users = append(states, state), append(users, state.Known.Record)
-			}
-			return err
-		})
-		if failed != nil && len(states) == 0 {
-			return failed
-		}
-		// What was done is told, whatever came after it.
-		return errors.Join(failed, a.showUsers(states, users))
+		return a.adjustEach(command.Context(), api, args, adminapi.Adjustment{Suspended: &suspended})
 	}
 	confirmation.register(command)
 	return command
@@ -73,18 +62,22 @@ func theseUsers(ids []string) string {
 
 func (a *app) usersSetCommand() *cobra.Command {
 	var total, remaining string
+	var force bool
 	var confirmation confirmation
 	command := &cobra.Command{
-		Use:                   "set ID [--total N] [--remaining N] [--yes]",
+		Use:                   "set ID... [--total N] [--remaining N] [--force] [--yes]",
 		DisableFlagsInUseLine: true, // Use has them
-		Short:                 "Set what a user's quota began with, or what is left of it",
+		Short:                 "Set what users' quotas began with, or what is left of them",
 		Long: `Set what a user's quota began with (--total), or what is left of it
-(--remaining), in credits; one credit is one US dollar. The ledger gets an entry
-of kind adjust. The present key stays: its own limit is looked at again with the
-user's next request.` + asksFirst,
+(--remaining), in credits; one credit is one US dollar. With --total alone, what is
+left moves along. The ledger gets an entry of kind adjust. The present key stays:
+its own limit is looked at again with the user's next request.
+
+More left than a quota began with is mostly a slip, and is refused for all users
+before anything is changed, unless --force is given.` + asksFirst + untilOneFails,
 		Example: `  latchkey users set u_42 --remaining 5
-  latchkey users set u_42 --total 20 --remaining 20 --yes`,
-		Args: ids(false), ValidArgsFunction: cobra.NoFileCompletions,
+  latchkey users set u_42 u_43 --total 20 --remaining 20 --yes`,
+		Args: ids(true), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(command *cobra.Command, args []string) error {
 			var change adminapi.Adjustment
 			for _, f := range []struct {
@@ -109,20 +102,70 @@ user's next request.` + asksFirst,
 			if err != nil {
 				return err
 			}
-			if err := a.confirm(command, confirmation, "Change the quota of this user?", args...); err != nil {
+			if !force {
+				if err := refuseMoreThanTotal(command.Context(), api, args, change); err != nil {
+					return err
+				}
+			}
+			if err := a.confirm(command, confirmation, "Change the quota of "+theseUsers(args)+"?", args...); err != nil {
 				return err
 			}
-			state, err := api.Adjust(command.Context(), args[0], change)
-			if err != nil {
-				return err
-			}
-			return a.showState(state)
+			return a.adjustEach(command.Context(), api, args, change)
 		},
 	}
 	command.Flags().StringVar(&total, "total", "", "what the quota began with, in credits")
 	command.Flags().StringVar(&remaining, "remaining", "", "what is left of it, in credits")
+	command.Flags().BoolVar(&force, "force", false, "leave more than the quota began with, too")
 	confirmation.register(command)
 	return command
+}
+
+// refuseMoreThanTotal refuses a change that leaves a user more than the quota began
+// with. Who is not found is passed over: the change will tell.
+func refuseMoreThanTotal(ctx context.Context, api *adminclient.Client, ids []string, change adminapi.Adjustment) error {
+	if change.RemainingLimit == nil {
+		return nil
+	}
+	var refused []error
+	refuse := func(whose string, total account.Credits) {
+		if left := *change.RemainingLimit; left > total {
+			refused = append(refused, fmt.Errorf("%s%s left would be more than the %s that the quota began with", whose, left, total))
+		}
+	}
+	if change.TotalLimit != nil {
+		refuse("", *change.TotalLimit)
+	} else {
+		for _, id := range ids {
+			state, err := api.User(ctx, id)
+			if err != nil && exitCode(err) != exitNotFound {
+				return err
+			}
+			if err == nil && state.Known.Record.Damaged == "" {
+				refuse(id+": ", state.Known.Record.TotalLimit)
+			}
+		}
+	}
+	if len(refused) > 0 {
+		return exit{exitUsage, errors.Join(append(refused, errors.New("Nothing was changed. Give --total too, or --force if it is meant."))...)}
+	}
+	return nil
+}
+
+// adjustEach changes users one after the other and shows those that were changed,
+// whatever came after them.
+func (a *app) adjustEach(ctx context.Context, api *adminclient.Client, ids []string, change adminapi.Adjustment) error {
+	states, users := []adminclient.Sent[adminapi.State]{}, []adminapi.Record{}
+	failed := each(ids, func(id string) error {
+		state, err := api.Adjust(ctx, id, change)
+		if err == nil {
+			states, users = append(states, state), append(users, state.Known.Record)
+		}
+		return err
+	})
+	if failed != nil && len(states) == 0 {
+		return failed
+	}
+	return errors.Join(failed, a.showUsers(states, users))
 }
 
 // erasure is what became of one user.

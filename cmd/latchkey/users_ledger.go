@@ -45,7 +45,7 @@ func (a *app) showLedger(entries []adminclient.Sent[account.Entry]) error {
 	for _, entry := range entries {
 		e := entry.Known
 		rows = append(rows, []string{
-			strconv.FormatInt(e.Seq, 10), exactTime(e.At), string(e.Kind), e.Credits.String(), e.RemainingLimit.String(), a.hashCell(e.Hash),
+			strconv.FormatInt(e.Seq, 10), timeText(e.At), string(e.Kind), e.Credits.String(), e.RemainingLimit.String(), a.hashCell(e.Hash),
 		})
 	}
 	return a.show(entries, header, rows)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,6 +39,10 @@ Where the state is damaged, it shows why. users erase still works then.`,
 	}
 }
 
+// openRouterPages is where a key and its log are shown to whoever is signed in as
+// the owner of the account.
+const openRouterPages = "https://openrouter.ai/"
+
 // showState prints all about one user, a field a line.
 func (a *app) showState(answer adminclient.Sent[adminapi.State]) error {
 	state := answer.Known
@@ -45,7 +50,7 @@ func (a *app) showState(answer adminclient.Sent[adminapi.State]) error {
 	var rows [][]string
 	for _, f := range userFields {
 		if f.in&inShow != 0 && (f.always || !damaged) {
-			rows = append(rows, []string{f.name, f.of(state.Record)})
+			rows = append(rows, []string{f.name, a.cell(f, a.shown(state.Record))})
 		}
 	}
 	if damaged {
@@ -61,9 +66,15 @@ func (a *app) showState(answer adminclient.Sent[adminapi.State]) error {
 		rows = append(rows, []string{"d1", d1Status(state.D1)})
 	}
 	if state.Alarm != nil {
-		rows = append(rows, []string{"alarm", exactTime(*state.Alarm)})
+		rows = append(rows, []string{"alarm", timeText(*state.Alarm)})
 	}
-	return a.showAlarming(answer, []string{"field", "value"}, rows, func(row []string) bool { return row[0] == "state" && row[1] != active })
+	if hash := state.Record.Hash; hash != "" {
+		rows = append(rows, []string{"key_page", openRouterPages + "keys/" + url.PathEscape(hash)}, []string{"key_log", openRouterPages + "logs?api_key_hash=" + url.QueryEscape(hash)})
+	}
+	return a.showTable(answer, table{
+		header: []string{"field", "value"}, rows: rows, whole: true,
+		alarming: func(row []string) bool { return row[0] == "state" && row[1] != active },
+	})
 }
 
 // taskText says what a task is.
@@ -95,7 +106,7 @@ func taskStatus(t adminapi.Task) string {
 	if t.Left != nil {
 		text += fmt.Sprintf(", left %s", t.Left)
 	}
-	return fmt.Sprintf("%s, since %s%s", text, exactTime(t.Since), tried(t.Tries, t.Due))
+	return fmt.Sprintf("%s, since %s%s", text, timeText(t.Since), tried(t.Tries, t.Due))
 }
 
 // tried says how often something was tried in vain, and when it is tried next.
@@ -108,7 +119,7 @@ func tried(tries int, due time.Time) string {
 		text = fmt.Sprintf(", %d tries failed", tries)
 	}
 	if !due.IsZero() {
-		text += ", due " + exactTime(due)
+		text += ", due " + timeText(due)
 	}
 	return text
 }
@@ -120,6 +131,3 @@ func d1Status(d adminapi.D1) string {
 	}
 	return fmt.Sprintf("behind, at seq %d%s", d.Seq, tried(d.Tries, d.Due))
 }
-
-// exactTime is a time to the millisecond, which is as exact as D1 has it.
-func exactTime(t time.Time) string { return t.Format("2006-01-02T15:04:05.999Z07:00") }

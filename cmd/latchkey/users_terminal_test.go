@@ -13,6 +13,9 @@ import (
 	"unsafe"
 
 	"golang.org/x/term"
+
+	latchkeyaccount "latchkey/internal/account"
+	"latchkey/internal/adminapi/adminapitest"
 )
 
 // terminal returns both ends of a new terminal: what people type into and look
@@ -45,7 +48,17 @@ func terminal(t *testing.T) (people, program *os.File) {
 // there.
 func onTerminal(t *testing.T, env map[string]string, typed string, args ...string) (code int, shown string) {
 	t.Helper()
+	return onTerminalOf(t, 0, env, typed, args...)
+}
+
+// onTerminalOf is onTerminal where a line has so many cells; 0: nobody knows.
+func onTerminalOf(t *testing.T, columns uint16, env map[string]string, typed string, args ...string) (code int, shown string) {
+	t.Helper()
 	people, program := terminal(t)
+	size := [4]uint16{24, columns}
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, program.Fd(), syscall.TIOCSWINSZ, uintptr(unsafe.Pointer(&size))); errno != 0 {
+		t.Fatal(errno)
+	}
 	if _, err := people.WriteString(typed); err != nil {
 		t.Fatal(err)
 	}
@@ -70,14 +83,15 @@ func TestColoursOnATerminalAlone(t *testing.T) {
 	f := newFixture(t)
 	coloured := red + "suspended\x1b[0m"
 	for _, c := range []struct {
-		args    string
-		noColor string
-		want    bool
+		args          string
+		noColor, term string
+		want          bool
 	}{
-		{"users list", "", true}, {"users list", "1", false}, {"users list --json", "", false}, {"users list --csv", "", false}, {"users suspend --yes u_42", "", true},
+		{"users list", "", "", true}, {"users list", "", "xterm-256color", true}, {"users list", "1", "", false}, {"users list", "", "dumb", false},
+		{"users list --json", "", "", false}, {"users list --csv", "", "", false}, {"users suspend --yes u_42", "", "", true},
 	} {
 		env := f.env()
-		env["NO_COLOR"] = c.noColor
+		env["NO_COLOR"], env["TERM"] = c.noColor, c.term
 		code, shown := onTerminal(t, env, "", strings.Fields(c.args)...)
 		if code != exitOK || strings.Contains(shown, coloured) != c.want {
 			t.Errorf("%+v: exit code %d\n%q", c, code, shown)
@@ -89,6 +103,48 @@ func TestColoursOnATerminalAlone(t *testing.T) {
 	_, shown := onTerminal(t, f.env(), "", "users", "list")
 	if strings.NewReplacer(red, "", "\x1b[0m", "").Replace(shown) != plain {
 		t.Errorf("got\n%s\nwant\n%s", shown, plain)
+	}
+}
+
+// No row is wider than the terminal, however long a name is; files and programs get
+// all of it.
+func TestTablesFitTheTerminal(t *testing.T) {
+	name := strings.Repeat("Ada ", 75) + "山田花子"
+	f, account := newFixture(t), newAccount(t, nil)
+	f.put(adminapitest.User{Record: latchkeyaccount.Record{UserID: strings.Repeat("山", 40), UserName: name, Email: "ada@" + strings.Repeat("x", 80) + ".example", RemainingLimit: credits("7.123456789"), CreatedAt: testTime, UpdatedAt: testTime}})
+	account.runWithKeys(0, "keys", "create", name, "--limit", "0.123456789")
+	account.at(testTime.AddDate(0, 0, -1))
+	account.spend(account.Keys()[0].Hash, 0.01, name, "A provider")
+	account.at(testTime)
+	env := withBoth(f, account)
+	for _, line := range []string{"users list", "keys list", "activity", "activity --by model"} {
+		args := strings.Fields(line)
+		for _, columns := range []uint16{40, 80, 120, 1000} {
+			code, shown := onTerminalOf(t, columns, env, "", args...)
+			shown = strings.NewReplacer("<end>", "", red, "", "\x1b[0m", "").Replace(shown)
+			widest := 0
+			for row := range strings.Lines(shown) {
+				widest = max(widest, displayWidth(strings.TrimSuffix(row, "\n")))
+			}
+			if code != exitOK || widest > int(columns) || strings.Contains(shown, ellipsis) != (columns < 1000) {
+				t.Errorf("%s on %d: exit code %d, %d wide\n%s", line, columns, code, widest, shown)
+			}
+			if columns >= 120 && strings.HasPrefix(line, "users") && (!strings.Contains(shown, "  7.123456789  ") || !strings.Contains(shown, strings.Repeat("山", 5))) {
+				t.Errorf("%s on %d: an amount is cut, or an id before a name\n%s", line, columns, shown)
+			}
+		}
+		for _, form := range []string{"--csv", "--json"} {
+			if _, shown := onTerminalOf(t, 40, env, "", append(args, form)...); !strings.Contains(shown, name) {
+				t.Errorf("%s %s cuts: %s", line, form, shown)
+			}
+		}
+		if p := latchkey(t.Context(), env, args...); !strings.Contains(p.out, name) {
+			t.Errorf("%s into a file cuts: %v", line, p)
+		}
+	}
+	// A field and its value are no row of a table: they are copied from here.
+	if _, shown := onTerminalOf(t, 40, env, "", "users", "show", "u_42"); !strings.Contains(shown, f.users["u_42"].Record.Hash) {
+		t.Errorf("%s", shown)
 	}
 }
 

@@ -62,7 +62,7 @@ func TestChangesSendNothingElse(t *testing.T) {
 	f.run(t, "users", "suspend", "--yes", "u_42").want(t, exitOK)
 	f.run(t, "users", "resume", "--yes", "u_42").want(t, exitOK)
 	want := []string{
-		`PATCH /api/admin/users/u_42 {"remaining_limit":0}`, `PATCH /api/admin/users/u_42 {"total_limit":0.1}`,
+		`GET /api/admin/users/u_42`, `PATCH /api/admin/users/u_42 {"remaining_limit":0}`, `PATCH /api/admin/users/u_42 {"total_limit":0.1}`,
 		`PATCH /api/admin/users/u_42 {"suspended":true}`, `PATCH /api/admin/users/u_42 {"suspended":false}`,
 	}
 	if got := f.Asked(); !slices.Equal(got, want) {
@@ -97,6 +97,93 @@ func TestSeveralUsers(t *testing.T) {
 		if len(f.Asked()) != 3 || !strings.Contains(p.out, "u_42") || !strings.Contains(p.stderr, "not tried any more: 2 of 5") {
 			t.Errorf("asked %q: %v", f.Asked(), p)
 		}
+	}
+}
+
+// More left than the quota began with is refused before anybody is changed, unless
+// it is meant.
+func TestMoreLeftThanTheTotalIsRefused(t *testing.T) {
+	const ids = " u_42 u_1 u_7" // each has a total of 10, but for u_1, who is unknown
+	for line, said := range map[string]string{
+		"--remaining 10.5":            "u_42: 10.5 left would be more than the 10 that the quota began with",
+		"--remaining 10.5 --total 10": "10.5 left would be more than the 10 that",
+		"--remaining 10":              "", "--remaining 10.5 --total 10.5": "", "--remaining 10.5 --force": "", "--total 1": "",
+	} {
+		f := newFixture(t)
+		code := exitUsage
+		if said == "" {
+			code = exitNotFound
+		}
+		p := f.run(t, strings.Fields("users set --yes "+line+ids)...).want(t, code)
+		changes := slices.DeleteFunc(f.Asked(), func(call string) bool { return !strings.HasPrefix(call, "PATCH") })
+		if said == "" && (len(changes) != 3 || !strings.Contains(p.out, "u_7")) || said != "" && (len(changes) != 0 || p.out != "" || !strings.Contains(p.stderr, said) || !strings.Contains(p.stderr, "Nothing was changed.")) {
+			t.Errorf("%s: changed %q: %v", line, changes, p)
+		}
+	}
+}
+
+func TestStatesOfUsers(t *testing.T) {
+	f := newFixture(t)
+	f.D1.Exec(t, "DELETE FROM users")
+	for i, remaining := range []string{"0.11", "0.1", "-0.5"} {
+		f.put(adminapitest.User{Record: account.Record{UserID: fmt.Sprint("u_", i), RemainingLimit: credits(remaining), CreatedAt: testTime, UpdatedAt: testTime}})
+	}
+	f.put(adminapitest.User{Record: account.Record{UserID: "u_3", Suspended: true, CreatedAt: testTime, UpdatedAt: testTime}})
+	states := func(args ...string) string {
+		p := f.run(t, append([]string{"users", "list", "--sort", "id"}, args...)...).want(t, exitOK)
+		var states []string
+		for row := range strings.Lines(p.out) {
+			cells := strings.Fields(row)
+			states = append(states, cells[len(cells)-1])
+		}
+		return strings.Join(states[1:], " ")
+	}
+	if got, want := states(), "active exhausted exhausted suspended"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got, want := states("--renew-at", "0"), "active active exhausted suspended"; got != want {
+		t.Errorf("with RENEW_AT 0: %s, want %s", got, want)
+	}
+	if p := f.run(t, "users", "show", "u_1").want(t, exitOK); !strings.Contains(p.out, "state            exhausted\n") || !strings.Contains(p.out, "usage_limit      -\n") {
+		t.Error(p)
+	}
+	f.run(t, "users", "list", "--renew-at", "little").want(t, exitUsage)
+}
+
+func TestUsersAreSorted(t *testing.T) {
+	f := newFixture(t)
+	f.damage(t, "u_9", "not JSON")
+	for line, want := range map[string]string{
+		"--sort id": "u_42 u_7 u_9 клас/Ada 1", "--sort -id": "клас/Ada 1 u_9 u_7 u_42",
+		"--sort remaining": "клас/Ada 1 u_7 u_42 u_9", "--sort -remaining": "u_42 u_7 клас/Ada 1 u_9", // as numbers, and the unknown last
+		"--sort on-key --limit 2": "u_42 u_7", "--sort -updated --limit 1": "u_42",
+		"--sort email": "u_42 u_7 клас/Ada 1 u_9", // who have none stay as they were
+	} {
+		for _, form := range []string{"--json", "--csv"} {
+			p := f.run(t, slices.Concat([]string{"users", "list", form}, strings.Fields(line))...).want(t, exitOK)
+			var got []string
+			if form == "--json" {
+				var users []adminapi.User
+				if err := json.Unmarshal([]byte(p.out), &users); err != nil {
+					t.Fatal(err)
+				}
+				for _, user := range users {
+					got = append(got, user.UserID)
+				}
+			} else {
+				for row := range strings.Lines(p.out) {
+					id, _, _ := strings.Cut(row, ",")
+					got = append(got, id)
+				}
+				got = got[1:]
+			}
+			if strings.Join(got, " ") != want || strings.Contains(p.stderr, "There are more") != strings.Contains(line, "--limit") {
+				t.Errorf("%s %s: %q, want %s: %v", line, form, got, want, p)
+			}
+		}
+	}
+	if p := f.run(t, "users", "list", "--sort", "hash").want(t, exitUsage); !strings.Contains(p.stderr, "is none of id, name, email, total, remaining, on-key, updated, state") {
+		t.Error(p)
 	}
 }
 

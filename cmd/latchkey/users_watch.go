@@ -108,7 +108,7 @@ func (a *app) watch(ctx context.Context, api *adminclient.Client, id string, wai
 	}
 	// Whatever the ledger holds beyond this is news, even if D1 is behind.
 	w.last, w.seq = &state.Known, state.Known.Record.Seq
-	if err := w.tell(seenState, stateText(state.Known), state); err != nil {
+	if err := w.tell(seenState, w.stateText(state.Known), state); err != nil {
 		return err
 	}
 	for wait() {
@@ -181,10 +181,10 @@ func (w *watcher) news(answer adminclient.Sent[adminapi.State], entries []adminc
 	}
 	last, state := w.last, answer.Known
 	if w.last = &state; last == nil {
-		tell(seenState, stateText(state), answer)
+		tell(seenState, w.stateText(state), answer)
 		return errors.Join(failed...)
 	}
-	if changes := recordChanges(last.Record, state.Record); len(changes) > 0 {
+	if changes := recordChanges(w.shown(last.Record), w.shown(state.Record)); len(changes) > 0 {
 		tell(seenRecord, strings.Join(changes, ", "), state.Record)
 	}
 	// A creation whose outcome nobody knows is over without being done.
@@ -198,7 +198,7 @@ func (w *watcher) news(answer adminclient.Sent[adminapi.State], entries []adminc
 
 // tell prints one event.
 func (w *watcher) tell(event, text string, data any) error {
-	at := w.now().UTC().Format(time.RFC3339)
+	at := timeText(w.now())
 	switch {
 	case w.asJSON:
 		return w.printJSON(watchEvent{at, w.id, event, text, data}, "")
@@ -206,21 +206,25 @@ func (w *watcher) tell(event, text string, data any) error {
 		return w.printCSV([]string{at, w.id, event, text})
 	}
 	record, ok := data.(adminapi.Record)
-	alarming := ok && userState(record.User) != active || event == seenUnreachable || event == seenGone
+	alarming := ok && w.shown(record).state != active || event == seenUnreachable || event == seenGone
 	return w.print(fmt.Sprintf("%s  %-11s  %s", at, event, text), alarming)
 }
 
 // stateText sums a state up.
-func stateText(s adminapi.State) string {
-	r := s.Record
-	if r.Damaged != "" {
-		return userState(r.User)
+func (a *app) stateText(s adminapi.State) string {
+	user := a.shown(s.Record)
+	if user.Damaged != "" {
+		return user.state
 	}
-	parts := []string{
-		fmt.Sprintf("total_limit %s, remaining_limit %s, usage_limit %s, seq %d", r.TotalLimit, r.RemainingLimit, r.UsageLimit, r.Seq), keyNamed(r.Hash),
+	var amounts []string
+	for _, f := range userFields {
+		if value := f.of(user); f.amount && value != "" {
+			amounts = append(amounts, f.name+" "+value)
+		}
 	}
-	if r.Suspended {
-		parts = append(parts, "suspended")
+	parts := []string{fmt.Sprintf("%s, seq %d", strings.Join(amounts, ", "), user.Seq), keyNamed(user.Hash)}
+	if user.state != active {
+		parts = append(parts, user.state)
 	}
 	for _, task := range slices.Concat(pendingTask(&s), s.Background) {
 		parts = append(parts, taskText(task))
