@@ -72,6 +72,7 @@ func (a *app) activityWindow() (from, today time.Time) {
 
 // activityGroup is the sum of what belongs together.
 type activityGroup struct {
+	Key              string            `json:"hash,omitempty"`
 	Endpoint         string            `json:"endpoint_id,omitempty"`
 	Model            string            `json:"model,omitempty"`
 	Provider         string            `json:"provider,omitempty"`
@@ -81,13 +82,18 @@ type activityGroup struct {
 	CompletionTokens int64             `json:"completion_tokens"`
 	ReasoningTokens  int64             `json:"reasoning_tokens"`
 	Cost             account.Credits   `json:"cost"`
+	Charged          *account.Credits  `json:"charged,omitempty"` // by the ledger; nil: it does not say for such a group
 	Days             []account.Credits `json:"cost_by_day,omitempty"`
 
 	used []bool // whether there were requests that day
 }
 
-// accountGroups are the groups of the account's activity.
-var accountGroups = []string{"endpoint", "model", "day", "provider"}
+// accountGroups are the groups of the account's activity, and userGroups those of a
+// user's.
+var (
+	accountGroups = []string{"endpoint", "model", "day", "provider"}
+	userGroups    = []string{"model", "day", "key"}
+)
 
 // activityGroups says for each --by which columns name a group, and what they
 // are for a row.
@@ -101,6 +107,7 @@ var activityGroups = map[string]struct {
 	"model":    {[]string{"model"}, func(row openrouter.ActivityRow) activityGroup { return activityGroup{Model: row.Model} }},
 	"provider": {[]string{"provider"}, func(row openrouter.ActivityRow) activityGroup { return activityGroup{Provider: row.Provider} }},
 	"day":      {[]string{"day"}, func(row openrouter.ActivityRow) activityGroup { return activityGroup{Day: row.Date} }},
+	"key":      {[]string{"key"}, func(row openrouter.ActivityRow) activityGroup { return activityGroup{Key: row.Key} }},
 }
 
 // names are the columns that name the group.
@@ -114,6 +121,8 @@ func (g activityGroup) names(by string) []string {
 		return []string{g.Provider}
 	case "day":
 		return []string{g.Day}
+	case "key":
+		return []string{g.Key}
 	}
 	panic("activity: not grouped by " + by)
 }
@@ -172,17 +181,25 @@ func (a *app) showActivity(by string, groups []*activityGroup, spark bool) error
 // activityTable is groups as a table, with spark also the cost day by day.
 func (a *app) activityTable(by string, groups []*activityGroup, spark bool) table {
 	t := table{header: slices.Concat(activityGroups[by].header, []string{"requests", "prompt", "completion", "reasoning", "cost"})}
+	charged := slices.ContainsFunc(groups, func(g *activityGroup) bool { return g.Charged != nil })
+	if charged {
+		t.header = append(t.header, "charged")
+	}
 	if spark {
 		t.header = append(t.header, "days")
 	}
-	var total activityGroup
+	total := activityGroup{Charged: new(account.Credits)}
 	numbers := func(g *activityGroup) []string {
-		return []string{strconv.FormatInt(g.Requests, 10), strconv.FormatInt(g.PromptTokens, 10),
+		cells := []string{strconv.FormatInt(g.Requests, 10), strconv.FormatInt(g.PromptTokens, 10),
 			strconv.FormatInt(g.CompletionTokens, 10), strconv.FormatInt(g.ReasoningTokens, 10), g.Cost.String()}
+		if charged {
+			cells = append(cells, g.Charged.String())
+		}
+		return cells
 	}
 	for _, g := range groups {
 		names := g.names(by)
-		if last := len(names) - 1; by == "endpoint" {
+		if last := len(names) - 1; by == "endpoint" || by == "key" {
 			names[last] = a.hashCell(names[last])
 		}
 		row := append(names, numbers(g)...)
@@ -195,6 +212,9 @@ func (a *app) activityTable(by string, groups []*activityGroup, spark bool) tabl
 		total.CompletionTokens += g.CompletionTokens
 		total.ReasoningTokens += g.ReasoningTokens
 		total.Cost += g.Cost
+		if charged {
+			*total.Charged += *g.Charged
+		}
 	}
 	// A program that adds up a column does not want the sum in it.
 	if !a.asCSV && len(groups) > 1 {

@@ -52,7 +52,7 @@ func TestPrintedForms(t *testing.T) {
 func TestHelp(t *testing.T) {
 	f := newFixture(t)
 	for _, command := range []string{
-		"users", "users list", "users show", "users ledger", "users suspend", "users resume", "users set", "users erase", "users watch", "users sync", "reconcile", "token", "version",
+		"users", "users list", "users show", "users ledger", "users activity", "users suspend", "users resume", "users set", "users erase", "users watch", "users sync", "reconcile", "token", "version",
 	} {
 		p := f.run(t, append(strings.Fields(command), "--help")...).want(t, exitOK)
 		if !strings.Contains(p.out, "Examples:") {
@@ -75,6 +75,7 @@ func TestWrongUsage(t *testing.T) {
 		{"users", "erase"}, {"users", "erase", "--yes"},
 		// Nobody is there to be asked.
 		{"users", "erase", "u_42"}, {"users", "suspend", "u_42"}, {"users", "resume", "u_42"}, {"users", "set", "u_42", "--total", "1"},
+		{"users", "activity"}, {"users", "activity", "u_42", "u_7"}, {"users", "activity", "u_42", "--by", "provider"}, {"users", "activity", "u_42"}, // no management key
 		{"users", "list", "--sort", "nonsense"}, {"users", "watch"}, {"users", "watch", "u_42", "--interval", "0s"}, {"users", "watch", "u_42", "--interval", "soon"},
 		{"reconcile", "now"}, {"users", "sync"}, {"users", "sync", "--from-keys", "u_42"}, {"users", "sync", "--from-keys", "--prefix", "Latchkey:"},
 		{"token"}, {"token", "u_42"}, {"token", "--user", "u_42", "--for", "0s"}, {"token", "--user", strings.Repeat("x", 257)}, {"token", "--user", "\xff"},
@@ -227,7 +228,7 @@ func TestCompletion(t *testing.T) {
 		}
 	}
 	p := latchkey(t.Context(), nil, "__complete", "users", "").want(t, exitOK)
-	for _, name := range []string{"list", "show", "ledger", "suspend", "resume", "set", "erase", "watch"} {
+	for _, name := range []string{"list", "show", "ledger", "activity", "suspend", "resume", "set", "erase", "watch"} {
 		if !strings.Contains(p.out, "\n"+name+"\t") && !strings.HasPrefix(p.out, name+"\t") {
 			t.Errorf("%s is not offered: %s", name, p.out)
 		}

@@ -16,7 +16,7 @@ var shownCommand = regexp.MustCompile("(?m)^```console\n\\$ latchkey ((?:users|r
 // recorded are the commands that run in tests of their own, which have what they print
 // in testdata.
 var recorded = map[string]string{
-	"users watch u_42": "users-watch.golden",
+	"users watch u_42": "users-watch.golden", "users activity u_80": "users-activity-model.golden", "users activity u_80 --by key": "users-activity-key.golden",
 }
 
 // What the documentation shows is what is printed: its commands run here one
@@ -51,7 +51,7 @@ func TestDocumentedOutput(t *testing.T) {
 	} else if now != string(text) {
 		t.Errorf("%s differs from what is printed: run with -update and look at the difference", documented)
 	}
-	for _, command := range []string{"users list", "users show", "users ledger", "users suspend", "users resume", "users set", "users erase", "users watch", "users sync", "reconcile --dry-run", "reconcile", "reconcile --yes", "reseal", "token --user"} {
+	for _, command := range []string{"users list", "users show", "users ledger", "users activity", "users suspend", "users resume", "users set", "users erase", "users watch", "users sync", "reconcile --dry-run", "reconcile", "reconcile --yes", "reseal", "token --user"} {
 		if !ran[command] {
 			t.Errorf("%s is not documented", command)
 		}

@@ -29,7 +29,7 @@ what a spreadsheet would take for a formula begins with an apostrophe.`,
 	}
 	command.PersistentFlags().Var(&a.renewAt, "renew-at", "what RENEW_AT is set to: who has no more `credits` left than that is exhausted")
 	withCommands(command,
-		a.usersListCommand(), a.usersShowCommand(), a.usersLedgerCommand(), a.usersWatchCommand(),
+		a.usersListCommand(), a.usersShowCommand(), a.usersLedgerCommand(), a.usersActivityCommand(), a.usersWatchCommand(),
 		a.usersSuspendCommand(true), a.usersSuspendCommand(false), a.usersSetCommand(), a.usersEraseCommand(),
 		a.usersSyncCommand(),
 	)

@@ -208,3 +208,13 @@ func TestDeletingKeysAsksOnATerminal(t *testing.T) {
 		}
 	}
 }
+
+func TestUsersActivityHasABar(t *testing.T) {
+	_, _, env := rotatedUser(t, nil)
+	for term, want := range map[string]bool{"xterm": true, "dumb": false} {
+		env["TERM"] = term
+		if code, shown := onTerminalOf(t, 100, env, "", "users", "activity", "u_80"); code != exitOK || strings.Contains(shown, "] 3/3"+clearLine) != want || strings.Contains(shown, "\x1b") != want {
+			t.Errorf("TERM=%s: exit code %d\n%q", term, code, shown)
+		}
+	}
+}

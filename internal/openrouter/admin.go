@@ -149,14 +149,33 @@ type ActivityRow struct {
 	PromptTokens     int64  `json:"prompt_tokens"`
 	CompletionTokens int64  `json:"completion_tokens"`
 	ReasoningTokens  int64  `json:"reasoning_tokens"`
+
+	Key string `json:"-"` // its hash, where one key's activity was asked for
 }
 
 // Activity reads what was done on a day (YYYY-MM-DD), or with "" in the last 30
 // completed days, all in UTC.
 func (a Admin) Activity(date string) ([]ActivityRow, error) {
+	if date == "" {
+		return a.activity(nil)
+	}
+	return a.activity(url.Values{"date": {date}})
+}
+
+// KeyActivity reads what was done with one key in the last 30 completed days, deleted
+// since or not. A key that OpenRouter does not know is [Gone].
+func (a Admin) KeyActivity(hash string) ([]ActivityRow, error) {
+	rows, err := a.activity(url.Values{"api_key_hash": {hash}})
+	for i := range rows {
+		rows[i].Key = hash
+	}
+	return rows, err
+}
+
+func (a Admin) activity(filter url.Values) ([]ActivityRow, error) {
 	path := "/activity"
-	if date != "" {
-		path += "?date=" + url.QueryEscape(date)
+	if len(filter) > 0 {
+		path += "?" + filter.Encode()
 	}
 	var got struct {
 		Data []ActivityRow `json:"data"`

@@ -180,6 +180,20 @@ func TestActivityAndCredits(t *testing.T) {
 	if rows, err := admin.Activity(now.AddDate(0, 0, -1).Format(time.DateOnly)); err != nil || len(rows) != 0 {
 		t.Errorf("%+v, %v", rows, err)
 	}
+	_, unused := create(t, c, "n", account.Credit)
+	hash := s.Keys()[0].Hash
+	if err := admin.Delete(hash); err != nil {
+		t.Fatal(err)
+	}
+	for of, count := range map[string]int{hash: 1, unused: 0} {
+		rows, err := admin.KeyActivity(of)
+		if err != nil || len(rows) != count || count > 0 && (rows[0].Key != of || rows[0].Requests != 3) {
+			t.Errorf("of one key: %+v, %v", rows, err)
+		}
+	}
+	if _, err := admin.KeyActivity(strings.Repeat("0", 64)); !IsGone(err) {
+		t.Errorf("of a key that nobody knows: %v", err)
+	}
 	total, used, err := admin.Credits()
 	if err != nil || total.String() != "20000000" || used.String() != "0.3" {
 		t.Errorf("%v, %v, %v", total, used, err)
