@@ -6,6 +6,7 @@
  * - `unreachable`: latchkey could not be asked, or did not answer in time;
  * - `bad_answer`: what came was not latchkey's;
  * - `another_user`: the token is now another user's (close, and make a new client);
+ * - `erased`: an operator erased the user; this client asks for nothing any more;
  * - `closed`: `close()` was called.
  */
 export class LatchkeyError extends Error {

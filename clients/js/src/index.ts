@@ -26,8 +26,11 @@ export interface Options {
   WebSocket?: WebSocketClass | null;
 }
 
-/** What happened: another key, other numbers, or an operator suspended or resumed the user. */
-export type ChangeEvent = "key" | "quota" | "suspended" | "resumed";
+/**
+ * What happened: another key, other numbers, or an operator ended a suspension. Any
+ * other is the code that says why there is no key any more. `erased` is the last event.
+ */
+export type ChangeEvent = "key" | "quota" | "resumed" | "suspended" | "key_disabled" | "erased" | (string & {});
 
 /** Gets the account without its key, and what happened to it. */
 export type Listener = (account: Account, event: ChangeEvent) => void;
@@ -73,7 +76,8 @@ class Client implements Latchkey {
     this.#fetch = fetch ?? ((...request) => globalThis.fetch(...request));
     this.#socket = new Socket(this.#url, this.#tokens, WebSocket ?? undefined, {
       message: (body) => this.#told(body),
-      suspended: () => this.#suspend(),
+      refused: (code) => this.#refuse(code),
+      erased: () => this.#erased(),
       withoutSocket: () => this.#poll(),
       inUse: () => this.#listeners.size > 0 || Date.now() - this.#usedAt < IDLE,
     });
@@ -103,13 +107,16 @@ class Client implements Latchkey {
     return () => void this.#listeners.delete(entry);
   };
 
-  close = (): void => {
-    this.#closed.abort(new LatchkeyError("closed", "The client is closed"));
+  close = (): void => this.#end(new LatchkeyError("closed", "The client is closed"));
+
+  /** Ends everything. From now on each call fails with this error. */
+  #end(why: LatchkeyError): void {
+    this.#closed.abort(why);
     this.#socket.stop();
     this.#listeners.clear();
     this.#account = undefined;
     this.#key = "";
-  };
+  }
 
   /** Where somebody listens and nothing fresh is known: reads. */
   #poll(): void {
@@ -146,8 +153,8 @@ class Client implements Latchkey {
       this.#freshUntil = Date.now() + FRESH;
     } catch (error) {
       if (!(error instanceof LatchkeyError) || this.#closed.signal.aborted) throw error;
-      if (error.code === "suspended") this.#suspend();
-      if (error.status === 402 || error.status === 403) this.#key = "";
+      if (error.status === 403) this.#refuse(error.code);
+      if (error.status === 402) this.#key = "";
       const passing = error.code === "unreachable" || error.status === 429 || error.status >= 500;
       if (!passing || !this.#key || this.#key === refused) throw error;
       this.#freshUntil = Date.now() + Math.max(FRESH, (error.retryAfter ?? 0) * 1000); // what is held will do for now
@@ -184,10 +191,16 @@ class Client implements Latchkey {
     if (account.version !== held?.version) this.#announce(event);
   }
 
-  #suspend(): void {
+  #refuse(code: string): void {
     if (this.#key === "") return;
     this.#key = "";
-    this.#announce("suspended");
+    this.#announce(code);
+  }
+
+  /** The next request would begin a new quota: that is for the app to decide, with a new client. */
+  #erased(): void {
+    if (this.#account) this.#announce("erased");
+    this.#end(new LatchkeyError("erased", "An operator erased the user", 404));
   }
 
   #announce(event: ChangeEvent): void {

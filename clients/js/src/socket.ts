@@ -18,14 +18,19 @@ const PING_INTERVAL = 30_000;
 const MIN_WAIT = 2_000;
 const MAX_WAIT = 60_000;
 
+/** Of these codes nothing mends in seconds: the quota is spent, an operator said no, there are too many requests. */
+const LASTING = [4402, 4403, 4429];
+
 const OPEN = 1;
 
 /** What the socket tells its owner, and asks. */
 interface Owner {
   /** A message came: a JSON value that has yet to be checked. */
   message(body: unknown): void;
-  /** latchkey closed with 4403. */
-  suspended(): void;
+  /** latchkey closed with 4403: there is no key, and this code says why. */
+  refused(code: string): void;
+  /** latchkey closed with 4404 `erased`. */
+  erased(): void;
   /** There has been no socket for a while. */
   withoutSocket(): void;
   /** Whether anybody uses the client still. */
@@ -36,10 +41,12 @@ interface Owner {
  * Keeps one socket to `/api/users/me/events` open while somebody uses the client.
  *
  * However a socket ends (a deployment, 1012; a lost connection, 1006; a refused
- * upgrade, which a browser shows as 1006 too; a token that expired, 4401; a
- * suspended user, 4403), it is opened again after a random wait that doubles. After 4401
- * that is with a new token. After 4429 it is never: the user has more than 50 sockets,
- * and this one would push out another. Where there is no socket the owner reads.
+ * upgrade, which a browser shows as 1006 too; a token that expired, 4401), it is opened
+ * again after a random wait that doubles, and that is no shorter than a minute after the
+ * codes of LASTING. After 4401 that is with a new token. Two ends are for good: 4429
+ * `too_many_sockets`, since this one would push out another of more than 50; and 4404
+ * `erased`, since to connect would begin a new quota. Where there is no socket the owner
+ * reads.
  */
 export class Socket {
   readonly #url: string;
@@ -87,7 +94,7 @@ export class Socket {
       const socket = new this.#WebSocket(`${this.#url.replace(/^http/, "ws")}/api/users/me/events`, ["bearer", token]);
       this.#socket = socket;
       socket.onmessage = (event) => socket === this.#socket && this.#message(event.data);
-      socket.onclose = (event) => socket === this.#socket && this.#closed(event.code, token);
+      socket.onclose = (event) => socket === this.#socket && this.#closed(event.code, event.reason, token);
       socket.onerror = () => {}; // a close follows
       this.#heard = false;
       this.#wait(PING_INTERVAL, () => this.#ping());
@@ -107,12 +114,13 @@ export class Socket {
     this.#owner.message(body);
   }
 
-  #closed(code: number, token: string): void {
+  #closed(code: number, reason: string, token: string): void {
     this.#drop();
+    if (code === 4404 && reason === "erased") return this.#owner.erased();
     if (code === 4401) this.#refused = token;
-    if (code === 4429) this.#WebSocket = undefined;
-    this.#retry();
-    if (code === 4403) this.#owner.suspended();
+    if (code === 4429 && reason === "too_many_sockets") this.#WebSocket = undefined;
+    this.#retry(LASTING.includes(code) ? MAX_WAIT : 0);
+    if (code === 4403) this.#owner.refused(reason);
   }
 
   #ping(): void {
@@ -128,9 +136,9 @@ export class Socket {
   }
 
   /** Connects again after a while. A deployment closes all sockets at once: chance spreads them. */
-  #retry(): void {
+  #retry(least = 0): void {
     const longest = Math.min(MAX_WAIT, MIN_WAIT * 2 ** this.#failures++);
-    this.#wait(Math.random() * longest, () => {
+    this.#wait(least + Math.random() * longest, () => {
       if (!this.#owner.inUse()) return this.stop();
       this.#owner.withoutSocket();
       if (this.#running) this.#connect(this.#running);

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { test } from "node:test";
 import { LatchkeyError } from "latchkey";
-import { FakeLatchkey, token } from "./fake.js";
+import { FakeLatchkey, Problem, respond, token } from "./fake.js";
 import { live, message, settle, start, stopTime, until, WebSocket } from "./setup.js";
 
 /** A WebSocket class that notes what it is asked for. */
@@ -98,7 +98,7 @@ test("4403 ends the key; a user who is resumed has one again", async (t) => {
   server.user("ada").suspended = false;
   const rotated = server.rotate("ada");
   await settle();
-  time.pass(60);
+  time.pass(62);
   await until(() => events.length === 2);
   assert.equal(await lk.key(), rotated);
   assert.deepEqual(events, ["suspended", "key"]);
@@ -118,17 +118,74 @@ test("4403 alone, without a message before it, ends the key too", async (t) => {
   await assert.rejects(lk.key(), { code: "suspended" });
 });
 
-test("after 4429 there is no socket any more, and listeners are told by reading", async (t) => {
+test("4403 is told by the code that latchkey gives", async (t) => {
+  const { server, client } = await start(t);
+  const lk = client("ada");
+  const events: string[] = [];
+  await lk.key();
+  await message(server, lk, "ada");
+  lk.onChange((_, event) => events.push(event));
+  server.instead.push(respond(new Problem(403, "key_disabled")));
+  server.closeSockets(4403, "key_disabled");
+  await until(() => events.length === 1);
+  assert.deepEqual(events, ["key_disabled"]);
+  await assert.rejects(lk.key(), { code: "key_disabled", status: 403 });
+});
+
+for (const [code, reason] of [[4402, "quota_exhausted"], [4403, "suspended"], [4429, "rate_limited"]] as const) {
+  test(`after ${code} ${reason} it comes back, but not within a minute`, async (t) => {
+    const { time, server, lk } = await live(t);
+    lk.onChange(() => {});
+    server.closeSockets(code, reason);
+    await until(() => server.sockets === 0);
+    await settle();
+    time.pass(59);
+    await settle();
+    assert.equal(server.upgrades, 1);
+    time.pass(3);
+    await until(() => server.upgrades === 2);
+    await message(server, lk, "ada");
+  });
+}
+
+test("after 4429 too_many_sockets there is no socket any more, and listeners are told by reading", async (t) => {
   const { time, server, lk } = await live(t);
   const heard: number[] = [];
   lk.onChange((account) => heard.push(account.version));
-  server.closeSockets(4429);
+  server.closeSockets(4429, "too_many_sockets");
   await until(() => server.sockets === 0);
   await settle();
   server.rotate("ada");
   time.pass(100);
   await until(() => heard.length === 1);
-  assert.deepEqual([heard, server.upgrades, server.reads], [[3], 1, 2]);
+  time.pass(1000);
+  await settle();
+  assert.deepEqual([heard, server.upgrades], [[3], 1]);
+});
+
+test("an erased user is asked for no more: that would begin a new quota", async (t) => {
+  const { time, server, lk } = await live(t);
+  const heard: string[] = [];
+  lk.onChange((account, event) => heard.push(`${event} ${account.id}`));
+  server.erase("ada");
+  server.closeSockets(4404, "erased");
+  await until(() => heard.length === 1);
+  const erased = { name: "LatchkeyError", code: "erased", status: 404 };
+  await assert.rejects(lk.key(), erased);
+  await assert.rejects(lk.account(), erased);
+  assert.throws(() => lk.onChange(() => {}), erased);
+  time.pass(1000);
+  await settle();
+  assert.deepEqual([heard, server.upgrades, server.reads], [["erased ada"], 1, 1]);
+});
+
+test("after 4404 unknown, which a deployment leaves, it comes back at once", async (t) => {
+  const { time, server } = await live(t);
+  server.closeSockets(4404, "unknown");
+  await until(() => server.sockets === 0);
+  await settle();
+  time.pass(2);
+  await until(() => server.upgrades === 2);
 });
 
 test("a socket that opens and says nothing is left, and the key is read meanwhile", async (t) => {
