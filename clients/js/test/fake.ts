@@ -8,6 +8,7 @@ import { WebSocketServer, WebSocket as ServerSocket } from "ws";
 /** Serves until stop() is called, which cuts every connection. */
 async function serve(listener: RequestListener) {
   const server = createServer(listener);
+  server.maxRequestsPerSocket = 1; // after time that a test made pass, fetch would take seconds over a connection of before
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   return {
     server,
