@@ -6,6 +6,7 @@
 const FIRST_PAUSE = 3; // seconds before it begins again; doubles each time
 const LONGEST_PAUSE = 60;
 const BLOCKED_PAUSE = 300; // where only an operator, or time, can help
+const TOO_MANY_PAUSE = 60; // RATE_LIMIT counts requests a minute
 const PING_EVERY = 30;
 const PONG_WITHIN = 10; // a socket that is silent for longer is dead
 const LEDGER_PAUSE = 0.3; // changes that come together are one reading of the ledger
@@ -42,6 +43,7 @@ function forget() {
   ledger = [];
   ledgerFailed = keyIsShown = replacing = false;
   byId("question").close();
+  byId("other").close();
   say("");
 }
 
@@ -53,14 +55,14 @@ async function follow({ token, ended: { signal } }) {
     let seconds = 0;
     try {
       if (!TOKEN.test(token)) throw new Problem(401, { code: "invalid_token" });
+      const since = account?.version;
       const body = await call(token, signal, "GET", "/api/users/me");
       session.mayAsk = true;
       problem = undefined;
-      take(body, true); // nobody else asks meanwhile; a user who was erased begins anew
+      take(body, since);
       const close = await listen(token, signal);
       if (close.wasLive) failures = 0;
-      if (close.code === 4401) throw new Problem(401, { code: close.reason });
-      if (close.code === 4429) throw new Problem(4429);
+      if (LASTING.includes(close.code) || close.reason === "erased") throw new Problem(close.code - 4000, { code: close.reason });
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof Problem)) console.error(error);
@@ -75,14 +77,19 @@ async function follow({ token, ended: { signal } }) {
   }
 }
 
-// Problem is an answer that is none of those hoped for. Its status is 0 where there
-// was no answer at all, and 4429 where a socket was closed with that code: tabs that
-// came back at once would close each other's sockets in turn.
+// Codes of a closed socket after which another would be closed too: 4000 and a status,
+// whose problem's code is the reason. After any other the page begins again.
+const LASTING = [4401, 4402, 4403, 4429];
+
+// Problem is an answer that is none of those hoped for, or a socket that was closed for
+// good. Its status is 0 where there was no answer at all. One of too many tabs that came
+// back at once would close another's socket, and so on in turn.
 class Problem extends Error {
-  constructor(status, { code, renews_at } = {}, retryAfter) {
+  constructor(status, { code, renews_at } = {}, retryAfter = status === 429 ? TOO_MANY_PAUSE : 0) {
     super(code);
     Object.assign(this, { status, code, renewsAt: renews_at });
-    const blocked = [402, 403, 4429].includes(status);
+    this.endsAll = status === 401 || code === "erased";
+    const blocked = [402, 403].includes(status) || code === "too_many_sockets";
     this.seconds = blocked ? BLOCKED_PAUSE : Math.min(Number(retryAfter) || 0, BLOCKED_PAUSE);
   }
 }
@@ -96,7 +103,7 @@ async function call(token, signal, method, path) {
   } catch {
     if (!response || response.ok) throw new Problem(0);
   }
-  if (!response.ok) throw new Problem(response.status, body ?? {}, response.headers.get("Retry-After"));
+  if (!response.ok) throw new Problem(response.status, body ?? {}, response.headers.get("Retry-After") ?? undefined);
   return body;
 }
 
@@ -154,10 +161,12 @@ function pause(seconds, signal) {
   });
 }
 
-// take makes what the API said of the account the present one, unless something
-// newer is known. The socket's bodies have an `event` too.
-function take({ event, ...body }, isNewest = false) {
-  if (!isNewest && body.version < account?.version) return;
+// take makes what the API said of the account the present one, unless something newer
+// is known. `since` is the version that was known when it was asked: a lower one than that
+// is no older news, for the user was erased and began anew. The socket's bodies have an
+// `event` too.
+function take({ event, ...body }, since = 0) {
+  if (body.version < account?.version && body.version >= since) return;
   const replaced = account?.openrouter_api_key && body.openrouter_api_key && account.hash !== body.hash;
   const changed = account?.version !== body.version;
   account = event === "suspended" ? { ...body, openrouter_api_key: undefined } : body;
@@ -189,12 +198,12 @@ async function readLedger() {
 // show tells what is wrong, and takes away what does not hold any more.
 function show(what) {
   problem = what;
-  if (what.status === 401) {
+  if (what.endsAll) {
     session.ended.abort();
     forget();
     problem = what;
     link = "none";
-    if (session.mayAsk) askForToken();
+    if (what.status === 401 && session.mayAsk) askForToken();
   } else if (what.status === 402 || what.status === 403) {
     if (account) account = { ...account, openrouter_api_key: undefined };
     if (what.renewsAt) account = { ...account, renews_at: what.renewsAt };
@@ -205,13 +214,14 @@ function show(what) {
 
 async function replaceKey() {
   const { token, ended } = session;
+  const since = account.version;
   replacing = true;
   say("Replacing your key…");
   render();
   try {
     const body = await call(token, ended.signal, "POST", "/api/users/me/openrouter-api-key/refresh");
     if (ended.signal.aborted) return;
-    take(body);
+    take(body, since);
     say("You have a new key. The old one works no more.");
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
@@ -247,9 +257,10 @@ function explain({ status, code, renewsAt }) {
     case "quota_exhausted": return { title: "Your quota is spent", text: renewsAt ? `It renews on ${dateOf(renewsAt)}. Until then there is no key.` : "There is no key until it renews." };
     case "key_disabled": return { title: "Your key is disabled", text: "An operator has disabled it at OpenRouter. Ask them to enable it." };
     case "suspended": return { title: "Your account is suspended", text: "An operator has suspended it, and there is no key until they end that. Ask them why." };
+    case "erased": return { title: "Your account was erased", text: "An operator has erased it, and its key works no more. This page asks for no other." };
+    case "too_many_sockets": return { title: "Open in too many places", text: "This tab is told of no changes any more. Close others, then try again here." };
     case "rate_limited": return { title: "Too many requests", text: "The page asked too often. It waits a little, and tries again by itself." };
   }
-  if (status === 4429) return { title: "Open in too many places", text: "This tab is told of no changes any more. Close others, then try again here." };
   if (status === 0 && !navigator.onLine) return { title: "You are offline", text: "What you see is what was known last. The page goes on once you are online again." };
   if (status === 0) return { title: "There is no answer", text: "The service cannot be reached just now. The page tries again by itself." };
   if (status === 401) return { title: "This sign-in is not valid", text: again };
@@ -264,11 +275,13 @@ function explain({ status, code, renewsAt }) {
 function render() {
   renderLink();
   renderProblem();
-  byId("who").textContent = account ? [account.user_name, account.email].filter(Boolean).join(" · ") || account.id || "" : "";
+  byId("who").textContent = account ? nameOf(account) : "";
   renderKey();
   renderQuota();
   renderHistory();
 }
+
+const nameOf = ({ id, user_name, email }) => [user_name, email].filter(Boolean).join(" · ") || id;
 
 function renderLink() {
   const text = !navigator.onLine ? "Offline" : { none: "", connecting: "Connecting…", live: "Live", waiting: problem?.seconds === BLOCKED_PAUSE ? "Not live" : "Reconnecting…" }[link];
@@ -283,7 +296,7 @@ function renderProblem() {
   byId("problem").hidden = !problem;
   setText(byId("problem-title"), title);
   setText(byId("problem-text"), text);
-  byId("retry").hidden = !problem || problem.status === 401;
+  byId("retry").hidden = !problem || problem.endsAll;
 }
 
 function renderKey() {
@@ -414,6 +427,8 @@ byId("confirm").addEventListener("click", () => {
   byId("question").close();
   replaceKey();
 });
+byId("stay").addEventListener("click", () => byId("other").close());
+byId("leave").addEventListener("click", () => begin(offered));
 addEventListener("online", renderLink);
 addEventListener("offline", renderLink);
 let width = 0;
@@ -426,12 +441,34 @@ new ResizeObserver(([{ contentRect }]) => {
 // Where tokens come from: the fragment of the address, which no server sees and
 // which is gone from the address at once; or a page that is allowed to hand one over.
 
+let offered; // the token that the question about another account is about
+
 function takeFragment() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
   if (!token) return false;
   history.replaceState(null, "", location.pathname + location.search);
-  begin(token);
+  if (account) offer(token);
+  else begin(token);
   return true;
+}
+
+// offer takes a link's token while an account is shown. Any page may open a link, and with
+// a token of its own user: a key that is taken for one's own would show them what is done
+// with it. So that one replaces the account only where somebody says so.
+async function offer(token) {
+  const { signal } = session.ended;
+  try {
+    if (!TOKEN.test(token)) throw new Problem(401);
+    const other = await call(token, signal, "GET", "/api/users/me");
+    if (signal.aborted || byId("other").open) return; // one question at a time
+    if (other.id === account.id) return begin(token);
+    offered = token;
+    setText(byId("other-name"), nameOf(other));
+    byId("other").showModal();
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    if (!signal.aborted) say("The link was not followed: its sign-in does not work just now.");
+  }
 }
 
 // askForToken asks the page around this one. What it says is no secret.
@@ -440,7 +477,8 @@ function askForToken() {
 }
 
 addEventListener("hashchange", takeFragment);
-addEventListener("message", ({ origin, data }) => {
-  if (allowedOrigins.includes(origin) && data?.latchkey === "token" && typeof data.token === "string" && data.token !== session.token) begin(data.token);
+addEventListener("message", ({ origin, source, data }) => {
+  if (source !== parent || !allowedOrigins.includes(origin)) return;
+  if (data?.latchkey === "token" && typeof data.token === "string" && data.token !== session.token) begin(data.token);
 });
 if (!takeFragment()) show(new Problem(401, { code: "missing_token" }));

@@ -5,6 +5,7 @@ import { createServer } from "node:http";
 import { WebSocketServer } from "ws";
 
 const DAY = 24 * 3600_000;
+const ME = "/api/users/me";
 const EVENTS = "/api/users/me/events";
 
 // User is what the API holds of a user. Its token is its name.
@@ -20,6 +21,7 @@ export class User {
   connects = 0;
   isMute = false; // no pings are answered
   ledgerHeld; // a promise that readings of the ledger wait for
+  answerHeld; // and one that answers of the account wait for, which are made before
 
   constructor(token, name, at = Date.now()) {
     Object.assign(this, { token, name });
@@ -96,7 +98,7 @@ export async function serve(worker) {
     if (!user) return problem(401, "invalid_token");
     if (user.fault) return user.fault;
     switch (request.url.split("?")[0]) {
-      case "/api/users/me": return { status: 200, body: user.body() };
+      case ME: return { status: 200, body: user.body() };
       case "/api/users/me/openrouter-api-key/refresh":
         user.issue("rotate");
         return { status: 200, body: user.body() };
@@ -109,6 +111,7 @@ export async function serve(worker) {
     if (request.url === "/") return response.writeHead(200, headers).end(html);
     if (request.url.includes("/ledger")) await userOf(request)?.ledgerHeld;
     const { status, body, header } = answer(request);
+    if (request.url === ME) await userOf(request)?.answerHeld;
     response.writeHead(status, { "Content-Type": "application/json", "Cache-Control": "no-store", ...header }).end(JSON.stringify(body));
   });
   const sockets = new WebSocketServer({ noServer: true, handleProtocols: () => "bearer" });

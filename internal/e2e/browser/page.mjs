@@ -233,13 +233,56 @@ test("a socket that answers no pings is given up", async (t) => {
 test("one of too many tabs does not fight for its socket", async (t) => {
   const user = userOf(t);
   const page = await opened(t, user);
-  user.close(4429, "");
+  user.close(4429, "too_many_sockets");
   await shows(page, "#problem", "Open in too many places");
   await shows(page, "#link", "Not live");
-  await isAccessible(page, "4429");
+  await isAccessible(page, "too_many_sockets");
   await click(page, "#retry");
   await live(page);
 });
+
+test("a socket that is closed because of too many requests is told as that, and comes back", async (t) => {
+  const user = userOf(t);
+  const page = await opened(t, user);
+  user.close(4429, "rate_limited");
+  await shows(page, "#problem", "Too many requests");
+  await shows(page, "#link", "Reconnecting…");
+  await click(page, "#retry");
+  await live(page);
+  await page.waitForFunction(() => !document.getElementById("problem").checkVisibility());
+});
+
+test("an erased user is asked for no more, and nothing is left in the page", async (t) => {
+  const user = userOf(t);
+  const page = await opened(t, user);
+  await page.waitForSelector("#rows tr");
+  await click(page, "#show");
+  const asked = [];
+  page.on("request", (request) => asked.push(request.url()));
+  user.close(4404, "erased");
+  await shows(page, "#problem", "Your account was erased");
+  await isAccessible(page, "erased");
+  assert.ok(!(await html(page)).includes(user.key));
+  assert.ok(!(await page.$eval("#retry", (button) => button.checkVisibility())));
+  await page.evaluate(() => { // whatever may wake it
+    dispatchEvent(new Event("online"));
+    document.getElementById("retry").click();
+    document.dispatchEvent(new Event("visibilitychange"));
+  });
+  await page.evaluate(() => fetch("/nothing").then((response) => response.text()));
+  assert.deepEqual(asked.map((url) => new URL(url).pathname), ["/nothing"]);
+});
+
+for (const [code, reason, wanted] of [[4402, "quota_exhausted", "Your quota is spent"], [4403, "key_disabled", "Your key is disabled"], [4403, "suspended", "Your account is suspended"]]) {
+  test(`a socket that is closed with ${code} ${reason} is told as that`, async (t) => {
+    const user = userOf(t);
+    const page = await opened(t, user);
+    user.close(code, reason);
+    await shows(page, "#problem", wanted);
+    await shows(page, "#link", "Not live");
+    assert.ok(!(await html(page)).includes(user.key));
+  });
+}
 
 test("without a socket it reads", async (t) => {
   const user = userOf(t);
@@ -269,6 +312,37 @@ test("older news does not replace newer", async (t) => {
   assert.deepEqual(await page.evaluate(() => window.shown), ["9.40"]);
 });
 
+test("without a socket an older answer does not replace a newer one", async (t) => {
+  const user = userOf(t);
+  user.hasSocket = false;
+  const page = await (await person(t)).open(api.url, user.token);
+  await shows(page, "#left", "10.00");
+  await click(page, "#show");
+  let release;
+  user.answerHeld = new Promise((resolve) => { release = resolve; });
+  const isReading = (request) => request.method() === "GET" && request.url().endsWith("/api/users/me");
+  await page.waitForRequest(isReading);
+  await click(page, "#replace");
+  await click(page, "#confirm");
+  await shows(page, "#news", "You have a new key");
+  const answered = page.waitForResponse((response) => isReading(response.request()));
+  release();
+  await (await answered).text();
+  await page.evaluate(() => new Promise((resolve) => { setTimeout(resolve); }));
+  assert.equal(await text(page, "#key"), user.key);
+});
+
+test("without a socket the page goes on with a user who was erased and began anew", async (t) => {
+  const user = userOf(t);
+  user.hasSocket = false;
+  user.version = 17;
+  const page = await (await person(t)).open(api.url, user.token);
+  await shows(page, "#left", "10.00");
+  user.remaining = 7;
+  user.version = 2;
+  await shows(page, "#left", "7.00");
+});
+
 test("an answer that comes after the end of a token is not shown", async (t) => {
   const user = userOf(t);
   const page = await opened(t, user);
@@ -284,6 +358,51 @@ test("an answer that comes after the end of a token is not shown", async (t) => 
   await page.evaluate(() => fetch("/nothing").then((response) => response.text())); // it is answered after the ledger
   await page.evaluate(() => new Promise((resolve) => { setTimeout(resolve); }));
   assert.ok(!(await text(page, "body")).includes("Credits"));
+});
+
+const follow = (page, token) => page.evaluate((token) => { location.hash = `token=${token}`; }, token);
+
+test("a link does not replace the account that is shown with another user's unless somebody says so", async (t) => {
+  const [ada, mallory] = ["Ada", "Mallory"].map((name) => api.add(new User(`link-${name}`, name)));
+  const page = await opened(t, ada);
+  await follow(page, mallory.token);
+  await shows(page, "#other", "Mallory · ada@example.org");
+  assert.equal(page.url(), api.url);
+  await isAccessible(page, "the question");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "stay");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => !document.getElementById("other").open);
+  ada.spend(0.5);
+  await shows(page, "#left", "9.50");
+  await shows(page, "#who", "Ada");
+  await follow(page, `${mallory.token}`);
+  await shows(page, "#other", "Mallory");
+  await click(page, "#leave");
+  await shows(page, "#who", "Mallory");
+  await live(page);
+  assert.ok(!(await html(page)).includes(ada.key));
+});
+
+test("a link with the same user's next token is followed", async (t) => {
+  const user = userOf(t);
+  const page = await opened(t, user);
+  api.users.set("the-next-token", user);
+  const ledgerRead = page.waitForResponse((response) => response.url().includes("/ledger") && response.request().headers().authorization === "Bearer the-next-token");
+  await follow(page, "the-next-token");
+  await ledgerRead;
+  await live(page);
+  assert.ok(!(await page.$eval("#other", (dialog) => dialog.open)));
+});
+
+test("a link whose token is not good leaves the account that is shown", async (t) => {
+  const user = userOf(t);
+  const page = await opened(t, user);
+  for (const bad of ["bad", "a%20b"]) {
+    await follow(page, bad);
+    await shows(page, "#news", "The link was not followed");
+    await shows(page, "#who", "Ada");
+    await page.evaluate(() => { document.getElementById("news").textContent = ""; });
+  }
 });
 
 test("what is no token is not sent anywhere", async (t) => {
@@ -458,9 +577,35 @@ test("no other origin may embed it, or give it a token", async (t) => {
   assert.deepEqual(failures, [`${api.url}: net::ERR_BLOCKED_BY_RESPONSE`]);
   const alone = await (await person(t)).open(api.url, "");
   await alone.evaluate((token) => {
-    for (const origin of ["https://app.example.org.evil.test", "null", location.origin]) dispatchEvent(new MessageEvent("message", { origin, data: { latchkey: "token", token } }));
+    for (const origin of ["https://app.example.org.evil.test", "null", location.origin]) dispatchEvent(new MessageEvent("message", { origin, source: window, data: { latchkey: "token", token } }));
   }, user.token);
   await shows(alone, "#problem", "You are not signed in here");
+});
+
+test("only the page around it may give it a token, whatever window of a listed origin there is", async (t) => {
+  const user = userOf(t);
+  const { page } = await app(t, "https://app.example.org/", ["bad"]);
+  const frame = page.frames().find((frame) => frame.url() === api.url);
+  await shows(frame, "#problem", "This sign-in is not valid");
+  await frame.evaluate(() => {
+    window.last = new Promise((resolve) => { addEventListener("message", ({ data }) => data === "the last" && resolve()); });
+  });
+  // Another frame of the same app knows the way to this one.
+  await page.evaluate((token) => {
+    const script = `parent.frames[0].postMessage({ latchkey: "token", token: ${JSON.stringify(token)} }, "*"); parent.postMessage("posted", "*");`;
+    const other = document.createElement("iframe");
+    other.srcdoc = `<script>${script}</script>`;
+    return new Promise((resolve) => {
+      addEventListener("message", ({ data }) => {
+        if (data !== "posted") return;
+        frames[0].postMessage("the last", "*");
+        resolve();
+      });
+      document.body.append(other);
+    });
+  }, user.token);
+  await frame.evaluate(() => window.last);
+  assert.equal(await text(frame, "#problem-title"), "This sign-in is not valid");
 });
 
 for (const width of [1000, 360]) {
@@ -488,6 +633,10 @@ for (const width of [1000, 360]) {
       await click(page, "#replace");
       await isAccessible(page, "the question");
       if (width < 500) await picture("question", false);
+      await click(page, "#cancel");
+      await follow(page, api.add(new User(`other-${width}-${scheme}`, "Mallory")).token);
+      await shows(page, "#other", "Mallory");
+      await isAccessible(page, "the question of a link");
     });
   }
 }
