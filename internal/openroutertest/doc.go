@@ -11,10 +11,21 @@
 //     number with exactly that value, so nothing drifts.
 //   - It keeps no time of its own: Options.Now decides what has expired, which
 //     limit window is open and which usage has become visible. Only a slow
-//     fault waits on a timer.
+//     fault, and a stream with pauses, wait on a timer.
 //   - With Options.Now and Options.Rand given, the same calls in the same order
 //     get the same answers.
 //   - It starts no goroutines, and every method is safe for concurrent use.
+//
+// # Completions
+//
+// POST /api/v1/chat/completions charges the key and answers "ok". With "stream": true it
+// sends server-sent events as OpenRouter does, and charges for as much as was sent. A
+// client names, beside OpenRouter's own fields:
+//
+//	cost           credits that a whole completion costs; 0.01
+//	provider_name  shown in the activity; OpenAI
+//	chunks         of a stream; 4
+//	pause_ms       between two chunks of a stream; 0
 //
 // Use it through a socket (httptest.NewServer(s)) or, where sockets are in the
 // way, as an http.RoundTripper: http.Client{Transport: s}.

@@ -41,14 +41,17 @@ func TestSDKAcceptsTheAnswers(t *testing.T) {
 				{`"u_1"`, []any{"created", "data", "externalUser"}},
 				{`null`, []any{"created", "data", "updatedAt"}},
 				{`0.01`, []any{"chat", "usage", "cost"}},
-				{`0.99`, []any{"current", "data", "limitRemaining"}},
-				{`0.99`, []any{"got", "data", "limitRemaining"}},
+				{`"ok"`, []any{"streamed", 0, "choices", 0, "delta", "content"}},
+				{`"stop"`, []any{"streamed", 4, "choices", 0, "finishReason"}},
+				{`0.01`, []any{"streamed", 5, "usage", "cost"}},
+				{`0.98`, []any{"current", "data", "limitRemaining"}},
+				{`0.98`, []any{"got", "data", "limitRemaining"}},
 				{`"ada lovelace"`, []any{"updated", "data", "name"}},
 				{`null`, []any{"updated", "data", "limit"}},
 				{`true`, []any{"updated", "data", "disabled"}},
 				{`["grace"]`, []any{"listed"}},
 				{`["grace","ada lovelace"]`, []any{"listedAll"}},
-				{`0.01`, []any{"credits", "data", "totalUsage"}},
+				{`0.02`, []any{"credits", "data", "totalUsage"}},
 				{`[]`, []any{"activity", "data"}},
 				{`2.5`, []any{"guardrail", "limitUsd"}},
 				{`["m"]`, []any{"guardrail", "allowedModels"}},
@@ -68,7 +71,7 @@ func TestSDKAcceptsTheAnswers(t *testing.T) {
 			} {
 				a.want(check.want, check.path...)
 			}
-			if !keys[0].Deleted || !keys[0].Disabled || keys[0].Usage != 10_000_000 {
+			if !keys[0].Deleted || !keys[0].Disabled || keys[0].Usage != 20_000_000 {
 				t.Errorf("the key is left as %+v", keys[0])
 			}
 		})

@@ -175,6 +175,12 @@ func (s *Server) perform(x *exchange, h handler) reply {
 	if err != nil {
 		return s.apiErrorReply(err)
 	}
+	if c, ok := v.(*completion); ok {
+		if x.call.Fault != "" {
+			return s.inOnePiece(c) // a fault has an answer to work on
+		}
+		return reply{status: http.StatusOK, stream: c}
+	}
 	p := s.apiReply(s.successStatus(x.call), v)
 	s.last[x.call.Op] = p
 	return p
@@ -249,6 +255,7 @@ type reply struct {
 	contentType string
 	retryAfter  string // raw Retry-After header, "" for none
 	body        []byte
+	stream      *completion // sent instead of the above; nil: none
 }
 
 func (p reply) write(w http.ResponseWriter) {
@@ -269,6 +276,10 @@ func (p reply) writeHead(w http.ResponseWriter) {
 // client that has its answer also finds it in the log.
 func (s *Server) answer(w http.ResponseWriter, x *exchange, p reply) {
 	s.recordStatus(x, p.status)
+	if p.stream != nil {
+		s.stream(w, x, p.stream)
+		return
+	}
 	p.write(w)
 }
 

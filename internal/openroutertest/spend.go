@@ -2,7 +2,6 @@ package openroutertest
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -34,9 +33,8 @@ type charge struct {
 const (
 	defaultModel     = "openai/gpt-4o-mini"
 	defaultProvider  = "OpenAI"
-	defaultCost      = 0.01 // credits
-	promptTokens     = 8    // of every call
-	completionTokens = 4
+	promptTokens     = 8 // of every call
+	completionTokens = 4 // of every call that is not streamed
 )
 
 // Spend charges credits to the key with this secret, as one inference call does.
@@ -82,6 +80,15 @@ func (s *Server) spend(hash string, e expense) (Nano, error) {
 
 // charge enforces and charges. Server.mu is held.
 func (s *Server) charge(k *key, e expense) (charge, error) {
+	c, err := s.admit(k, e)
+	if err == nil {
+		s.book(k, c)
+	}
+	return c, err
+}
+
+// admit enforces, and returns the charge that the call comes to. Server.mu is held.
+func (s *Server) admit(k *key, e expense) (charge, error) {
 	amount, err := nanos(e.credits)
 	if err != nil {
 		return charge{}, fmt.Errorf("cost %w", err)
@@ -103,17 +110,20 @@ func (s *Server) charge(k *key, e expense) (charge, error) {
 			amount = min(amount, left)
 		}
 	}
-	c := charge{
+	return charge{
 		at:               now,
 		amount:           amount,
 		model:            model,
 		provider:         cmp.Or(e.provider, defaultProvider),
 		promptTokens:     promptTokens,
 		completionTokens: completionTokens,
-	}
+	}, nil
+}
+
+// book charges the key. Server.mu is held.
+func (s *Server) book(k *key, c charge) {
 	k.charges = append(k.charges, c)
-	k.Usage += amount
-	return c, nil
+	k.Usage += c.amount
 }
 
 // usable says why a key may not be used at all, limits aside.
@@ -164,55 +174,6 @@ func windowStart(reset string, now time.Time) time.Time {
 		return time.Time{}
 	}
 	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
-}
-
-// chat charges an inference call and answers a tiny completion. Beside OpenRouter's
-// own fields the body may name the cost in credits and the provider.
-func (s *Server) chat(x *exchange) (any, error) {
-	token := bearer(x.r)
-	if token == "" {
-		return nil, refuse(http.StatusUnauthorized, "No auth credentials found")
-	}
-	k := s.find(hashOf(token))
-	if k == nil {
-		return nil, refuse(http.StatusUnauthorized, ErrKeyNotFound.Error())
-	}
-	x.call.Hash = k.Hash
-	var body struct {
-		Model    string   `json:"model"`
-		Provider string   `json:"provider_name"`
-		Cost     *float64 `json:"cost"`
-	}
-	if err := json.Unmarshal(x.body, &body); err != nil {
-		return nil, refuse(http.StatusBadRequest, "Invalid body: "+err.Error())
-	}
-	if body.Cost == nil {
-		body.Cost = new(defaultCost)
-	}
-	c, err := s.charge(k, expense{credits: *body.Cost, model: body.Model, provider: body.Provider})
-	if err != nil {
-		return nil, refuse(spendStatus(err), err.Error())
-	}
-	s.chats++
-	return map[string]any{
-		"id":                 fmt.Sprintf("gen-%d-%d", c.at.Unix(), s.chats),
-		"object":             "chat.completion",
-		"created":            c.at.Unix(),
-		"model":              c.model,
-		"provider":           c.provider,
-		"system_fingerprint": nil,
-		"choices": []any{map[string]any{
-			"index":         0,
-			"finish_reason": "stop",
-			"message":       map[string]any{"role": "assistant", "content": "ok"},
-		}},
-		"usage": map[string]any{
-			"prompt_tokens":     c.promptTokens,
-			"completion_tokens": c.completionTokens,
-			"total_tokens":      c.promptTokens + c.completionTokens,
-			"cost":              c.amount,
-		},
-	}, nil
 }
 
 // spendStatus is the status with which inference refuses. For a limit the

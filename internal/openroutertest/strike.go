@@ -51,7 +51,9 @@ func (s *Server) strike(w http.ResponseWriter, x *exchange, f Fault, perform fun
 		}
 		s.answer(w, x, done)
 	case KindAlter:
-		done.body = f.altered(done.body)
+		if done.contentType == "application/json" { // a stream stays as it is
+			done.body = f.altered(done.body)
+		}
 		s.answer(w, x, done)
 	case KindReplay:
 		s.answer(w, x, earlier)

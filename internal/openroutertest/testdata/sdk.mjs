@@ -33,6 +33,11 @@ const own = new OpenRouter({ serverURL, apiKey: result.created.key, retryConfig 
 result.chat = await own.chat.send({
   chatRequest: { model: "m", messages: [{ role: "user", content: "hello" }] },
 });
+result.streamed = [];
+const stream = await own.chat.send({
+  chatRequest: { model: "m", stream: true, messages: [{ role: "user", content: "hello" }] },
+});
+for await (const chunk of stream) result.streamed.push(chunk);
 result.current = await own.apiKeys.getCurrentKeyMetadata();
 
 result.got = await client.apiKeys.get({ hash });
