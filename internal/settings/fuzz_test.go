@@ -23,6 +23,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(byte(i), "1h", byte(i+1), "true")
 		f.Add(byte(i), "0.25", byte(i+1), "1e308")
 		f.Add(byte(i), "https://a.example", byte(i+1), "\xff\x00")
+		f.Add(byte(i), "HTTPS://A.example:443, http://[::1]:80, tauri://x", byte(i+1), "https://é.example:0")
 	}
 	f.Fuzz(func(t *testing.T, first byte, value string, second byte, other string) {
 		one, two := names[int(first)%len(names)], names[int(second)%len(names)]
@@ -69,8 +70,28 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("a secret has %d bytes", len(text))
 			}
 		}
+		for _, origin := range s.AllowedOrigins {
+			if asSent(origin) != origin || strings.ContainsAny(origin, "* ,") {
+				t.Errorf("the origin %q is none that a browser sends", origin)
+			}
+		}
 		if strings.ContainsAny(s.KeyNamePrefix, ":/ ") || s.KeyNamePrefix == "" || !strings.HasPrefix(s.OpenRouterURL, "http") {
 			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// FuzzMisspelt: whatever a variable is called, a warning is one line and names a setting.
+func FuzzMisspelt(f *testing.F) {
+	for _, name := range []string{"TOTAL_LIMT", "key_limit", "", "\xff\xfe", "DB", strings.Repeat("JWT_", 100), "RENEW_AFTER\n"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		for _, warning := range Misspelt([]string{name}) {
+			rest, told := strings.CutPrefix(warning, name+" is no setting, and is ignored: is ")
+			if meant := strings.TrimSuffix(rest, " meant?"); !told || Misspelt([]string{meant}) != nil || meant == name {
+				t.Errorf("%q: %q", name, warning)
+			}
 		}
 	})
 }
