@@ -156,7 +156,7 @@ func runMutant(t *testing.T, edits []edit) ([]byte, error) {
 		t.Fatal(err)
 	}
 	program := filepath.Join(dir, "mutant.test")
-	if out, err := exec.Command("go", "test", "-c", "-o", program, "-overlay", filepath.Join(dir, "overlay.json"), ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "test", "-c", "-ldflags=-w", "-o", program, "-overlay", filepath.Join(dir, "overlay.json"), ".").CombinedOutput(); err != nil {
 		t.Fatalf("it does not compile: %v\n%s", err, out)
 	}
 	// The enumeration takes the longest, and is needed for few.
