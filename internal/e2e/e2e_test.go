@@ -6,10 +6,9 @@
 //
 //	go test -tags e2e -count=1 ./internal/e2e/...
 //
-// Tests run in three lanes, one test at a time in each, so that at most three
-// Workers have work at once: those that [useShared] the Worker with standard
-// settings, those that [start] one of their own, and those that mostly wait
-// ([startWaiting], [usePlanted]). Every test has users of its own. Nothing sleeps
+// Tests run beside each other, and at most three Workers have work at once. A test
+// [start]s a Worker of its own, or has one to itself that others have before and after
+// it ([useShared], [usePlanted]). Every test has users of its own. Nothing sleeps
 // for luck: whatever comes later is polled for, with a deadline.
 package e2e
 
@@ -65,7 +64,7 @@ func run(m *testing.M) int {
 		})
 		defer guard.Stop()
 	}
-	// Tests wait for their lane far more than they work.
+	// Tests wait for their place far more than they work.
 	if err := flag.Set("test.parallel", "64"); err != nil {
 		panic(err) // it is one of go test's flags
 	}

@@ -87,7 +87,7 @@ func (d *drill) goOn() {
 // Each secret is changed as docs/operations.md says, and no request fails.
 func TestEverySecretIsChangedUnderLoad(t *testing.T) {
 	const otherSecret, otherAdmin, otherProvisioning = "fake-second-jwt-secret-of-the-e2e-tests-0123", "fake-second-admin-token-of-the-e2e-tests-0123", "fake-second-provisioning-key-of-the-e2e-tests"
-	w := startWaiting(t, administered)
+	w := start(t, administered)
 	d := &drill{worker: w, t: t, secrets: []string{jwtSecret}}
 	for range 6 {
 		u := newUser(t, w)

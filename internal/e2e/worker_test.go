@@ -70,26 +70,42 @@ type with struct {
 	script        string
 }
 
-// Each lane lets one test run at a time.
-var ownLane, waitingLane, sharedLane sync.Mutex
+// A test with a Worker at work has a place, of which there are few: with more at once
+// all of them would be late.
+var places = make(chan struct{}, 3)
 
-// start starts a Worker for this test alone, in the lane of such tests.
+// takePlace waits for a place, for as long as the test runs.
+func takePlace(t *testing.T) {
+	places <- struct{}{}
+	t.Cleanup(func() { <-places })
+}
+
+// start starts a Worker for this test alone.
 func start(t *testing.T, changes with) *worker {
 	t.Helper()
-	return startIn(&ownLane, t, changes)
+	t.Parallel()
+	takePlace(t)
+	return launchFor(t, changes)
 }
 
-// startWaiting does so in the lane of those that mostly wait for time to pass.
-func startWaiting(t *testing.T, changes with) *worker {
-	t.Helper()
-	return startIn(&waitingLane, t, changes)
-}
+// alone is held by the test that has every place, or waits for them.
+var alone sync.Mutex
 
-func startIn(lane *sync.Mutex, t *testing.T, changes with) *worker {
+// startAlone starts a Worker for this test alone, and lets no other test run
+// beside it: it would make their calls to OpenRouter late.
+func startAlone(t *testing.T, changes with) *worker {
 	t.Helper()
 	t.Parallel()
-	lane.Lock()
-	t.Cleanup(lane.Unlock)
+	alone.Lock()
+	t.Cleanup(alone.Unlock)
+	for range cap(places) {
+		takePlace(t)
+	}
+	return launchFor(t, changes)
+}
+
+func launchFor(t *testing.T, changes with) *worker {
+	t.Helper()
 	w, err := launch(t.Name(), changes)
 	if err != nil {
 		t.Fatal(err)
@@ -98,35 +114,17 @@ func startIn(lane *sync.Mutex, t *testing.T, changes with) *worker {
 	return w
 }
 
-// startAlone starts a Worker for this test alone, and lets no other test run
-// beside it: it would make their calls to OpenRouter late.
-func startAlone(t *testing.T, changes with) *worker {
-	t.Helper()
-	w := start(t, changes)
-	for _, lane := range []*sync.Mutex{&waitingLane, &sharedLane} {
-		lane.Lock()
-		t.Cleanup(lane.Unlock)
-	}
-	return w
-}
-
 var shared = sync.OnceValues(func() (*worker, error) {
 	return launch("shared", with{vars: map[string]string{"ALLOWED_ORIGINS": strings.Join(listed, ", ")}})
 })
+
+var inShared, inPlanted sync.Mutex // held by the test that has the one
 
 // useShared returns the Worker with standard settings, to this test alone until
 // it ends.
 func useShared(t *testing.T) *worker {
 	t.Helper()
-	t.Parallel()
-	sharedLane.Lock()
-	t.Cleanup(sharedLane.Unlock)
-	w, err := shared()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.openrouter.ClearFaults)
-	return w
+	return use(t, shared, &inShared)
 }
 
 var planted = sync.OnceValues(func() (*worker, error) {
@@ -134,13 +132,19 @@ var planted = sync.OnceValues(func() (*worker, error) {
 })
 
 // usePlanted returns a Worker with the admin API and a path that writes a user's
-// state, to this test alone until it ends. It is in the lane of those that wait.
+// state, to this test alone until it ends.
 func usePlanted(t *testing.T) *worker {
 	t.Helper()
+	return use(t, planted, &inPlanted)
+}
+
+func use(t *testing.T, one func() (*worker, error), inUse *sync.Mutex) *worker {
+	t.Helper()
 	t.Parallel()
-	waitingLane.Lock()
-	t.Cleanup(waitingLane.Unlock)
-	w, err := planted()
+	inUse.Lock()
+	t.Cleanup(inUse.Unlock)
+	takePlace(t)
+	w, err := one()
 	if err != nil {
 		t.Fatal(err)
 	}
