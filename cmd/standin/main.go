@@ -5,10 +5,10 @@
 //
 // At /api/v1 are the keys (POST and GET keys; GET, PATCH and DELETE keys/{hash}),
 // guardrails, activity, credits, and what a key of it may call: GET key, and POST
-// chat/completions, which spends 0.01 credits and answers "ok". At /_control/ it spends
-// (POST spend), fails (POST faults), shows what was called (GET calls) and which keys
-// there are (GET keys); it asks for no credentials there. The package
-// internal/openroutertest documents each of them.
+// chat/completions, which spends 0.01 credits and answers "ok", as a stream if it is
+// asked for one. At /_control/ it spends (POST spend), fails (POST faults), shows what
+// was called (GET calls) and which keys there are (GET keys); it asks for no
+// credentials there. The package internal/openroutertest documents each of them.
 //
 // It stops on SIGINT and SIGTERM; nothing is kept.
 package main

@@ -16,6 +16,25 @@
 //     get the same answers.
 //   - It starts no goroutines, and every method is safe for concurrent use.
 //
+// Use it through a socket (httptest.NewServer(s)) or, where sockets are in the
+// way, as an http.RoundTripper: http.Client{Transport: s}.
+//
+// # API
+//
+// All but the last two are for the management key, which is Options.ProvisioningKey.
+// These two are for the keys that were made with it, and for pages of any origin.
+//
+//	POST   /api/v1/keys                              {"name","limit",…}: makes a key
+//	GET    /api/v1/keys                              ?offset, include_disabled, workspace_id: a page of them
+//	GET    /api/v1/keys/{hash}                       reads one; PATCH changes it, DELETE deletes it
+//	GET    /api/v1/guardrails                        a page of them; POST makes one
+//	GET    /api/v1/guardrails/{id}                   reads one; PATCH changes it, DELETE deletes it
+//	POST   /api/v1/guardrails/{id}/assignments/keys  puts keys under one; GET lists them
+//	GET    /api/v1/activity                          ?date, api_key_hash: what was spent, by day, model and key
+//	GET    /api/v1/credits                           what the account has, and has spent
+//	GET    /api/v1/key                               the calling key: its limit, and what is left of it
+//	POST   /api/v1/chat/completions                  {"model","messages","stream",…}: spends credits
+//
 // # Completions
 //
 // POST /api/v1/chat/completions charges the key and answers "ok". With "stream": true it
@@ -27,28 +46,8 @@
 //	chunks         of a stream; 4
 //	pause_ms       between two chunks of a stream; 0
 //
-// Use it through a socket (httptest.NewServer(s)) or, where sockets are in the
-// way, as an http.RoundTripper: http.Client{Transport: s}.
-//
-// # API
-//
-// All but the last two are for the management key, which is Options.ProvisioningKey.
-// These two are for the keys that were made with it, and for pages of any origin.
-//
-//	POST   /api/v1/keys                            {"name","limit",…}: makes a key
-//	GET    /api/v1/keys                            ?offset, include_disabled, workspace_id: a page of them
-//	GET    /api/v1/keys/{hash}                     reads one; PATCH changes it, DELETE deletes it
-//	GET    /api/v1/guardrails                      a page of them; POST makes one
-//	GET    /api/v1/guardrails/{id}                 reads one; PATCH changes it, DELETE deletes it
-//	POST   /api/v1/guardrails/{id}/assignments/keys  puts keys under one; GET lists them
-//	GET    /api/v1/activity                        ?date, api_key_hash: what was spent, by day, model and key
-//	GET    /api/v1/credits                         what the account has, and has spent
-//	GET    /api/v1/key                             the calling key: its limit, and what is left of it
-//	POST   /api/v1/chat/completions                {"model","messages","cost"}: spends the cost, 0.01 credits by default
-//
-// The last answers "ok" to everything, and does not stream. It refuses a key that is
-// deleted, disabled or expired with 401, and one that is used up with 403, in
-// OpenRouter's words. provider_name in its body says who answered, for the activity.
+// It refuses a key that is deleted, disabled or expired with 401, and one that is used up
+// with 403, in OpenRouter's words.
 //
 // # Faults
 //
