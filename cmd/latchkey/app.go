@@ -39,11 +39,12 @@ func (a *app) root() *cobra.Command {
 		Short: "Manage the users of a latchkey and the keys of its OpenRouter account",
 		Long: `Manage the users of a latchkey and the keys of its OpenRouter account.
 
-Secrets come from the environment or from a file with mode 0600 (--secrets),
-which is read as wrangler reads .dev.vars; never from flags:
+Secrets come from the environment or from a file with mode 0600 (--secrets, or
+LATCHKEY_SECRETS), which is read as wrangler reads .dev.vars; never from flags:
 
-  ADMIN_TOKEN                for users and reconcile
-  OPENROUTER_MANAGEMENT_KEY  for keys, activity, credits and provision
+  ADMIN_TOKEN                for users, reconcile and reseal
+  OPENROUTER_MANAGEMENT_KEY  for keys, activity, credits and provision, and beside
+                             the other for users activity and users sync --from-keys
   JWT_SECRET_CLOUD           for token
 
 OpenRouter called the management key a provisioning key before, and so
@@ -71,7 +72,7 @@ refused, 5 not available just now.`,
 	flags := root.PersistentFlags()
 	flags.BoolVar(&a.asJSON, "json", false, "print JSON")
 	flags.BoolVar(&a.asCSV, "csv", false, "print CSV")
-	flags.StringVar(&a.secretsFile, "secrets", "", "`file` with secrets, mode 0600")
+	flags.StringVar(&a.secretsFile, "secrets", a.env("LATCHKEY_SECRETS", ""), "`file` with secrets, mode 0600 (LATCHKEY_SECRETS)")
 	flags.StringVar(&a.adminURL, "url", a.env("LATCHKEY_URL", "http://127.0.0.1:8787"), "`URL` of the latchkey (LATCHKEY_URL)")
 	flags.StringVar(&a.openrouterURL, "openrouter", a.env("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1"), "`URL` of OpenRouter's API (OPENROUTER_BASE_URL)")
 	flags.StringVar(&a.proxyURL, "proxy", a.env("LATCHKEY_PROXY", ""), "`URL` of a proxy on the way to both (LATCHKEY_PROXY; HTTPS_PROXY is not heeded)")

@@ -184,6 +184,10 @@ func TestSecretsFile(t *testing.T) {
 		}
 	}
 	latchkey(t.Context(), env, "users", "list").want(t, exitUsage)
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	latchkey(t.Context(), map[string]string{"LATCHKEY_URL": f.URL, "LATCHKEY_SECRETS": path}, "users", "list").want(t, exitOK)
 	dir := t.TempDir()
 	fifo, link := filepath.Join(dir, "fifo"), filepath.Join(dir, "link")
 	if err := errors.Join(os.Chmod(path, 0o600), syscall.Mkfifo(fifo, 0o600), os.Symlink(path, link)); err != nil {
@@ -196,7 +200,7 @@ func TestSecretsFile(t *testing.T) {
 			t.Error(p)
 		}
 	}
-	if asked := f.Asked(); len(asked) != 4 {
+	if asked := f.Asked(); len(asked) != 5 {
 		t.Errorf("asked %q", asked)
 	}
 }

@@ -1,11 +1,17 @@
 package main
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // documented is where the commands about users stand with what they print.
@@ -88,6 +94,126 @@ func TestDocumentedOutputOfTheAccount(t *testing.T) {
 			if line = strings.TrimSuffix(line, "\n"); !printed[line] {
 				t.Errorf("latchkey %s: nothing prints %q", block[1], line)
 			}
+		}
+	}
+}
+
+// documentation is what tells of the command line: the pages, by their names, and the
+// help of the commands.
+func documentation(t *testing.T) map[string]string {
+	t.Helper()
+	texts := map[string]string{}
+	for _, pattern := range []string{"../../*.md", "../../docs/*.md"} {
+		pages, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, page := range pages {
+			text, err := os.ReadFile(page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if page != "../../CHANGELOG.md" { // which tells of what was, too
+				texts[page] = string(text)
+			}
+		}
+	}
+	var help func(command *cobra.Command)
+	help = func(command *cobra.Command) {
+		texts["help of "+command.CommandPath()] = command.Example
+		for _, c := range command.Commands() {
+			help(c)
+		}
+	}
+	help(newApp(nil, nil, func(string) string { return "" }).root())
+	return texts
+}
+
+var (
+	fenced      = regexp.MustCompile("(?ms)^ *```([a-z]*)\n(.*?)^ *```$")
+	inline      = regexp.MustCompile("(?s)`([^`]+)`")
+	aCommand    = regexp.MustCompile(`(?:^|[(;&|] *)(?:\$ |\./|go run \./cmd/|xargs -d '\\n' )?latchkey ([-a-z][^|>)#;&]*)`)
+	redirection = regexp.MustCompile(`(?:>>?|build -o|install -m 600 /dev/null) ([a-zA-Z._][^ ;)"$|&']*)(?:$|[ )])`)
+)
+
+// documentedLines are what a page, or the help, shows to be typed.
+func documentedLines(page, text string) []string {
+	var lines []string
+	if strings.HasPrefix(page, "help of ") {
+		for line := range strings.Lines(text) {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+		return lines
+	}
+	text = fenced.ReplaceAllStringFunc(text, func(block string) string {
+		found := fenced.FindStringSubmatch(block)
+		for line := range strings.Lines(found[2]) {
+			if found[1] == "sh" || found[1] == "fish" || strings.HasPrefix(line, "$ ") {
+				lines = append(lines, strings.TrimSpace(line))
+			}
+		}
+		return ""
+	})
+	for _, span := range inline.FindAllStringSubmatch(text, -1) {
+		lines = append(lines, strings.Join(strings.Fields(span[1]), " "))
+	}
+	return lines
+}
+
+// What the pages and the help tell to type are commands and flags that there are.
+func TestEveryDocumentedCommandExists(t *testing.T) {
+	checked := 0
+	for page, text := range documentation(t) {
+		for _, line := range documentedLines(page, text) {
+			for _, found := range aCommand.FindAllStringSubmatch(line, -1) {
+				root := newApp(nil, nil, func(string) string { return "" }).root()
+				root.InitDefaultHelpCmd()
+				root.InitDefaultCompletionCmd()
+				command, args, err := root.Find(strings.Fields(strings.NewReplacer(`"`, "", "'", "", "[", "", "]", "", "`", " ").Replace(found[1])))
+				if err == nil {
+					err = command.ParseFlags(args)
+				}
+				if errors.Is(err, pflag.ErrHelp) {
+					err = nil
+				}
+				if names := command.Flags().Args(); err == nil && command.HasSubCommands() && len(names) > 0 {
+					err = errors.New("there is no " + names[0])
+				}
+				if checked++; err != nil {
+					t.Errorf("%s: %s: %v", page, line, err)
+				}
+			}
+		}
+	}
+	if checked < 100 {
+		t.Errorf("%d commands were found", checked)
+	}
+}
+
+// What they have one make in a clone is not committed by a slip: programs, secrets,
+// keys, lists of people.
+func TestWhatThePagesMakeIsIgnoredByGit(t *testing.T) {
+	if _, err := os.Stat("../../.git"); err != nil {
+		t.Skip("this is no clone:", err)
+	}
+	names := []string{".dev.vars", ".dev.vars.staging", "keys/manifest.jsonl", "class.csv"}
+	for page, text := range documentation(t) {
+		for _, line := range documentedLines(page, text) {
+			for _, found := range redirection.FindAllStringSubmatch(line, -1) {
+				if name := found[1]; !strings.HasPrefix(name, "/") && !strings.HasPrefix(name, "~") && !strings.HasPrefix(name, "..") && !slices.Contains(names, name) {
+					names = append(names, name)
+				}
+			}
+		}
+	}
+	for _, name := range []string{"latchkey", ".admin.env", ".account.env", "demo.key", "ci.key", "users.csv", "spend.csv"} {
+		if !slices.Contains(names, name) {
+			t.Errorf("%s is not among %q", name, names)
+		}
+	}
+	for _, name := range names {
+		if err := exec.Command("git", "-C", "../..", "check-ignore", "--quiet", name).Run(); err != nil {
+			t.Errorf("%s is not ignored: %v", name, err)
 		}
 	}
 }
