@@ -80,6 +80,25 @@ refused, 5 not available just now.`,
 		a.usersCommand(), a.reconcileCommand(), a.resealCommand(), a.tokenCommand(),
 		a.keysCommand(), a.activityCommand(), a.creditsCommand(), a.provisionCommand(), a.versionCommand(),
 	)
+	// cobra's own commands pass an unknown name over.
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, command := range root.Commands() {
+		switch command.Name() {
+		case "completion":
+			withCommands(command)
+		case "help":
+			help := command.Run
+			command.Run, command.RunE = nil, func(command *cobra.Command, args []string) error {
+				about, rest, err := root.Find(args)
+				if err == nil && about.HasSubCommands() && len(rest) > 0 {
+					return unknownCommand(about, rest[0])
+				}
+				help(command, args)
+				return err
+			}
+		}
+	}
 	return root
 }
 
@@ -96,12 +115,18 @@ func withCommands(command *cobra.Command, others ...*cobra.Command) {
 	command.Args = cobra.ArbitraryArgs
 	command.RunE = func(command *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			command.SuggestionsMinimumDistance = slips(args[0])
-			err := fmt.Errorf("unknown command %q for %q", args[0], command.CommandPath())
-			return exit{exitUsage, meant(err, command.SuggestionsFor(args[0]))}
+			return unknownCommand(command, args[0])
 		}
 		return command.Help()
 	}
+}
+
+// unknownCommand is the error of a name that is none of a command's, with those that
+// may be meant.
+func unknownCommand(command *cobra.Command, name string) error {
+	command.SuggestionsMinimumDistance = slips(name)
+	err := fmt.Errorf("unknown command %q for %q", name, command.CommandPath())
+	return exit{exitUsage, meant(err, command.SuggestionsFor(name))}
 }
 
 // flagError makes a bad flag wrong usage, and names those that may be meant.
@@ -121,8 +146,9 @@ func flagError(command *cobra.Command, err error) error {
 	return exit{exitUsage, err}
 }
 
-// slips is how many letters may be wrong in what was typed: in few letters, few.
-func slips(typed string) int { return min(len(typed)/3, 2) }
+// slips is how many letters may be wrong in what was typed: in few letters, few. Two
+// that changed places are two.
+func slips(typed string) int { return min(len(typed)/2, 2) }
 
 // meant adds to an error what may have been meant.
 func meant(err error, names []string) error {
