@@ -134,7 +134,8 @@ e2e: setup build ## walk the whole contract on workerd
 	cd internal/e2e && go test -tags e2e -count=1 -timeout 30m
 
 # Beside latchkey runs a program as one usually writes them on syumai/workers,
-# whose generator empties the folder that it writes to.
+# whose generator empties the folder that it writes to. What was measured is in
+# build/bench/rows.json; `go run ./cmd/bench -compare` says what moved.
 .PHONY: bench
 bench: setup dry-run ## measure latchkey beside other ways to do its job (BENCH="-rounds 1 -loads steady")
 	go run github.com/syumai/workers/cmd/workers-assets-gen -mode=go -o build/bench/serve

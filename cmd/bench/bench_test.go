@@ -31,8 +31,8 @@ func TestMedian(t *testing.T) {
 
 func TestRatio(t *testing.T) {
 	b := &bench{results: map[string]map[string][]result{"steady": {
-		"latchkey": {{rate: 200}, {rate: 900}, {rate: 300}},
-		"plain":    {{rate: 100}, {rate: 300}, {rate: 300}},
+		"latchkey": {{requests: 1, rate: 200}, {requests: 1, rate: 900}, {requests: 1, rate: 300}},
+		"plain":    {{requests: 1, rate: 100}, {requests: 1, rate: 300}, {requests: 1, rate: 300}},
 	}}}
 	// Of each round, and not that of the medians, which would be 1.
 	if got := b.ratio("steady", "latchkey", "plain", rate); got != 2 {
@@ -155,7 +155,7 @@ func TestReplaceTable(t *testing.T) {
 		{"<!-- /bench -->\n<!-- bench -->\n", ""},
 		{page + page, ""},
 	} {
-		got, err := replaceTable(c.text, "| new |\n")
+		got, err := replaceTable(c.text, "bench", "| new |\n")
 		if got != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%q becomes %q, %v", c.text, got, err)
 		}

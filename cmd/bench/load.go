@@ -41,7 +41,35 @@ const (
 	usual     phase = iota
 	cold            // one request each time, as the first one of a workerd
 	restarted       // all have been started again, on the state that they left
+	waiting         // the same, with OpenRouter and D1 as far away as in production
+	billed          // as far away, and what Cloudflare bills is counted
+	walled          // OpenRouter is as far away, and what gives way where there are many users does so with a few
 )
+
+// conditions are what a subject is started with.
+type conditions struct {
+	blank      bool          // all is as it would be, but nothing of the subject is loaded
+	openRouter time.Duration // added to each call of OpenRouter
+	d1         time.Duration // and to each call of D1: a statement, or a batch of them
+	d1Busy     time.Duration // for which a call keeps D1 from the next one
+	metered    bool          // what Cloudflare bills is logged
+}
+
+func (p phase) conditions() conditions {
+	switch p {
+	case waiting:
+		return conditions{openRouter: openRouterAway, d1: d1Away}
+	case billed:
+		return conditions{openRouter: openRouterAway, d1: d1Away, metered: true}
+	case walled:
+		return conditions{openRouter: openRouterAway, d1Busy: d1Busy}
+	}
+	return conditions{}
+}
+
+// How far away OpenRouter and D1 are taken to be: to the answer of one call. In
+// production it is 50 to 300 ms and 5 to 50 ms.
+const openRouterAway, d1Away = 150 * time.Millisecond, 30 * time.Millisecond
 
 // load is what is asked of the subjects.
 type load struct {
@@ -56,19 +84,34 @@ type load struct {
 	long        int      // the span is so many times as long; 0: as it is
 	spend       float64  // credits, charged to a key whenever it is read
 	outcomes    []string // any of which an answer has to have
-	without     string   // name of a subject that it is not put on
+	limit       int      // calls a second that OpenRouter carries out, and refuses the others with 429; 0: all
+	refresh     bool     // a new key is asked for
+	drained     bool     // the users have spent their quotas before anything is measured
+	without     []string // names of subjects that it is not put on
 	extra       bool     // only where -loads names it
 }
 
-// result is how a load went in one round.
+// result is how a load went in one round. Where no answer was right, it says
+// nothing but how many were wrong.
 type result struct {
-	requests int
-	rate     float64       // requests a second
+	requests int           // that got a right answer
+	rate     float64       // of them, a second
 	p50, p99 time.Duration // from sending a request to having its whole answer
 	cpu      time.Duration // of workerd, a request; 0 where it is not known
 	calls    map[string]int
-	most     int // GETs of one key at once
+	most     int    // GETs of one key at once
+	refused  int    // calls that OpenRouter refused, being asked too often
+	resident int64  // bytes of memory that workerd had at the end; 0 where it is not known
+	wrong    int    // requests that got a wrong answer, or none
+	why      string // the first of them, for people
+	used     usage  // where the subject is metered
 }
+
+// maxWrong ends a load on a subject that no longer works.
+const maxWrong = 100
+
+// maxWhy is how much is told of a wrong answer, in bytes.
+const maxWhy = 200
 
 // part returns the round's share of the users.
 func part(users []user, round, rounds int) []user {
@@ -76,19 +119,31 @@ func part(users []user, round, rounds int) []user {
 }
 
 // run puts a load on a subject: on these users, for a span, or where that is
-// 0 until each of them has asked once. A wrong answer ends it.
+// 0 until each of them has asked once. Wrong answers are counted, and maxWrong of
+// them end it. It fails only where it is interrupted or there is nobody to ask.
 func (l load) run(ctx context.Context, c *subject, users []user, span time.Duration) (result, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	transport := &http.Transport{MaxIdleConnsPerHost: l.connections, DisableCompression: true}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: 2 * time.Minute}
-	c.upstream.reset(l.spend)
+	c.upstream.reset(l.spend, l.limit)
 
 	var next atomic.Int64
-	var mu sync.Mutex
+	var mu sync.Mutex // guards all and r
 	var all []time.Duration
+	var r result
+	wrong := func(err error) (goOn bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.wrong++; r.wrong == 1 {
+			r.why = err.Error()[:min(len(err.Error()), maxWhy)]
+		}
+		return r.wrong < maxWrong
+	}
 	var connections sync.WaitGroup
+	logged, err := c.logged()
+	if err != nil {
+		return r, err
+	}
 	cpu, began := c.cpu(), time.Now()
 	for range l.connections {
 		connections.Go(func() {
@@ -99,11 +154,11 @@ func (l load) run(ctx context.Context, c *subject, users []user, span time.Durat
 					break
 				}
 				sent := time.Now()
-				if err := l.ask(ctx, client, c, users[i%len(users)]); err != nil {
-					cancel(err)
-					return
+				if err := l.ask(ctx, client, c, users[i%len(users)]); err == nil {
+					took = append(took, time.Since(sent))
+				} else if ctx.Err() == nil && !wrong(err) {
+					break
 				}
-				took = append(took, time.Since(sent))
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -112,32 +167,47 @@ func (l load) run(ctx context.Context, c *subject, users []user, span time.Durat
 	}
 	connections.Wait()
 	elapsed := time.Since(began)
-	if l.spend > 0 || l.unknown {
+	if l.spend > 0 || l.unknown || l.refresh || l.drained {
 		c.rest(ctx, c.later)
 	} else {
 		c.rest(ctx, 0)
 	}
 	cpu = c.cpu() - cpu
-	if err := context.Cause(ctx); err != nil {
+	if err := ctx.Err(); err != nil {
 		return result{}, fmt.Errorf("%s, %s: %w", c.title, l.title, err)
 	}
-	if len(all) == 0 {
+	if len(all) == 0 && r.wrong == 0 {
 		return result{}, fmt.Errorf("%s, %s: %w", c.title, l.title, errors.New("no users are left to ask"))
+	}
+	if r.wrong > 0 {
+		progress("%s, %s: %d wrong answers, such as: %s", c.title, l.title, r.wrong, r.why)
+	}
+	if len(all) == 0 {
+		return r, nil
+	}
+	if c.metered {
+		if r.used, err = metered(c.log(), logged, len(all)+r.wrong); err != nil {
+			return r, err
+		}
 	}
 	slices.Sort(all)
 	u := c.upstream
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return result{
-		requests: len(all), rate: float64(len(all)) / elapsed.Seconds(),
-		p50: percentile(all, 50), p99: percentile(all, 99),
-		cpu: cpu / time.Duration(len(all)), calls: u.calls, most: u.most,
-	}, nil
+	r.requests, r.rate = len(all), float64(len(all))/elapsed.Seconds()
+	r.p50, r.p99 = percentile(all, 50), percentile(all, 99)
+	r.cpu, r.calls, r.most = cpu/time.Duration(len(all)), u.calls, u.most
+	r.refused, r.resident = u.refused, c.resident()
+	return r, nil
 }
 
 // ask sends one request and checks its answer.
 func (l load) ask(ctx context.Context, client *http.Client, c *subject, u user) error {
-	request, err := http.NewRequestWithContext(ctx, "GET", c.url+"/api/users/me", nil)
+	method, path := "GET", "/api/users/me"
+	if l.refresh {
+		method, path = "POST", path+"/openrouter-api-key/refresh"
+	}
+	request, err := http.NewRequestWithContext(ctx, method, c.url+path, nil)
 	if err != nil {
 		return err
 	}

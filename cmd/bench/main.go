@@ -4,12 +4,18 @@
 //
 //	make bench
 //
-// It prints tables and, where all of it was asked for, draws docs/bench.svg and
-// puts a table into docs/speed.md. A missed target is no failure, since machines
-// are noisy; a wrong answer is.
+// It prints tables, writes what it measured into build/bench/rows.json and, where
+// all of a table was asked for, puts that into its page (see tables). A missed target
+// is no failure, since machines are noisy; a wrong answer of latchkey's is. Other
+// subjects' wrong answers are a line of the table.
+//
+//	go run ./cmd/bench -compare old.json new.json
+//
+// says what moved between two runs.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -44,9 +50,15 @@ func run(ctx context.Context) error {
 	span := flag.Duration("span", 3*time.Second, "for how long, each time")
 	once := flag.Int("once", 10_000, "users who come once")
 	only := flag.String("only", "", "subjects, comma-separated; empty: all")
-	which := flag.String("loads", "", `loads, comma-separated; empty: all but "flat" ("touched" wants "first" before it)`)
+	which := flag.String("loads", "", `loads, comma-separated; empty: all but "flat", "waiting", "bill" and "walls" ("touched" wants "first" before it)`)
 	inspector := flag.Int("inspector", 0, "port of the first subject's inspector, for a profiler")
+	file := flag.String("rows", "", "file that what was measured is written to; empty: build/bench/rows.json of the repository")
+	vars := flag.String("vars", "", "settings of latchkey, as METER_INTERVAL=1h, comma-separated; no page is changed then")
+	comparing := flag.Bool("compare", false, "measure nothing, and say what moved between two such files: -compare old.json new.json")
 	flag.Parse()
+	if *comparing {
+		return compareFiles(flag.Args())
+	}
 	root, err := localdev.Root()
 	if err != nil {
 		return err
@@ -56,10 +68,18 @@ func run(ctx context.Context) error {
 		root: root, rounds: *rounds, span: *span, regulars: newUsers("regular", 300),
 		results: map[string]map[string][]result{}, cold: map[string][]coldStart{},
 	}
-	if b.subjects, err = named(*only, subjects(), func(c *subject) string { return c.name }); err != nil {
+	all := subjects()
+	if all[0].vars, err = parseVars(*vars); err != nil {
 		return err
 	}
-	offered := loads(b.regulars, newUsers("newcomer", *once))
+	if b.subjects, err = named(*only, all, func(c *subject) string { return c.name }); err != nil {
+		return err
+	}
+	offered := append(loads(b.regulars, newUsers("newcomer", *once)), waitingLoads()...)
+	offered = append(append(offered, billLoads()...), wallLoads(b.regulars)...)
+	if *which == "" {
+		offered = slices.DeleteFunc(offered, func(l load) bool { return l.extra })
+	}
 	if *which == "" {
 		offered = slices.DeleteFunc(offered, func(l load) bool { return l.extra })
 	}
@@ -68,52 +88,92 @@ func run(ctx context.Context) error {
 	}
 	b.subjects[0].inspector = *inspector
 
-	all := *only == "" && *which == ""
-	page := filepath.Join(root, "docs", "speed.md")
-	text, err := os.ReadFile(page)
-	if err != nil {
-		return err
-	}
-	if _, err := replaceTable(string(text), ""); all && err != nil { // now, rather than after ten minutes
-		return fmt.Errorf("docs/speed.md: %w", err)
+	// A table is renewed where all of it is measured.
+	var renewed []table
+	for _, t := range tables {
+		if *only == "" && *vars == "" && *which == t.loads {
+			renewed = append(renewed, t)
+			if err := t.replace(root, nil); err != nil { // now, rather than after ten minutes
+				return err
+			}
+		}
 	}
 	if err := b.measure(ctx); err != nil {
 		return err
 	}
+	measured, err := b.rows()
+	if err != nil {
+		return err
+	}
+	if err := measured.write(cmp.Or(*file, filepath.Join(root, "build", "bench", "rows.json"))); err != nil {
+		return err
+	}
 	b.print(os.Stdout)
-	if !all {
-		return nil
+	if b.has(billed) {
+		b.writeCounts(os.Stdout)
+		b.writeDollars(os.Stdout)
 	}
-	if err := b.writeChart(filepath.Join(root, "docs", "bench.svg")); err != nil {
-		return err
+	for _, t := range renewed {
+		if err := t.replace(root, b); err != nil {
+			return err
+		}
 	}
-	table, err := b.markdown()
-	if err != nil {
-		return err
+	if slices.ContainsFunc(b.faults, func(f fault) bool { return f.Subject == b.title("latchkey") }) {
+		return errors.New("latchkey gave wrong answers: see above")
 	}
-	if text, err = os.ReadFile(page); err != nil { // it may have changed meanwhile
-		return err
-	}
-	updated, err := replaceTable(string(text), table)
-	if err != nil {
-		return fmt.Errorf("docs/speed.md: %w", err)
-	}
-	return os.WriteFile(page, []byte(updated), 0o644)
+	return nil
 }
 
-// named returns those of which a comma-separated list holds the name; all of
-// them where it is empty.
+// parseVars reads NAME=value,NAME=value.
+func parseVars(text string) (map[string]string, error) {
+	vars := map[string]string{}
+	if text == "" {
+		return vars, nil
+	}
+	for one := range strings.SplitSeq(text, ",") {
+		name, value, found := strings.Cut(one, "=")
+		if !found {
+			return nil, fmt.Errorf("-vars: %q is not NAME=value", one)
+		}
+		vars[name] = value
+	}
+	return vars, nil
+}
+
+// compareFiles says what moved between two files of rows.
+func compareFiles(paths []string) error {
+	if len(paths) != 2 {
+		return errors.New("-compare takes two files: that of before, and that of after")
+	}
+	before, err := readRows(paths[0])
+	if err != nil {
+		return err
+	}
+	after, err := readRows(paths[1])
+	if err != nil {
+		return err
+	}
+	printCompared(os.Stdout, before, after)
+	return nil
+}
+
+// named returns those of which a comma-separated list holds the name, or what it
+// begins with up to a slash; all of them where it is empty.
 func named[T any](list string, all []T, name func(T) string) ([]T, error) {
 	if list == "" {
 		return all, nil
 	}
 	var found []T
 	for wanted := range strings.SplitSeq(list, ",") {
-		i := slices.IndexFunc(all, func(one T) bool { return name(one) == wanted })
-		if i < 0 {
+		before := len(found)
+		for _, one := range all {
+			if name(one) == wanted || strings.HasPrefix(name(one), wanted+"/") {
+				found = append(found, one)
+			}
+		}
+		if len(found) == before {
 			return nil, fmt.Errorf("there is no %q", wanted)
 		}
-		found = append(found, all[i])
 	}
 	return found, nil
 }
@@ -135,14 +195,14 @@ func loads(regulars, newcomers []user) []load {
 		{name: "steady", title: "steady: usage unchanged", label: "steady", connections: 32, users: regulars, outcomes: kept},
 		{name: "changing", title: "changing: usage moves on every read", label: "changing", connections: 32, users: regulars, long: 4, spend: 1e-6, outcomes: kept}, // what is deferred shall be part of it
 		{name: "storm", title: "rotation storm: every read finds a key used up", label: "rotation\nstorm", connections: 32,
-			users: stormy, spend: 0.6, outcomes: []string{"rotated", "renewed"}, without: "floor"},
+			users: stormy, spend: 0.6, outcomes: []string{"rotated", "renewed"}, without: []string{"floor"}},
 		{name: "tabs", title: "200 tabs of one user", label: "200 tabs of\none user", connections: 200, users: regulars[:1], outcomes: kept},
 		{name: "flat", title: fmt.Sprintf("%d users in turns, 20 times", len(newcomers)), connections: 32, users: slices.Repeat(newcomers, 20), once: true, outcomes: kept, extra: true},
-		{name: "first", title: "first keys", label: "first keys", connections: 32, users: newcomers, once: true, outcomes: []string{"provisioned"}, without: "floor", unknown: true},
+		{name: "first", title: "first keys", label: "first keys", connections: 32, users: newcomers, once: true, outcomes: []string{"provisioned"}, without: []string{"floor"}, unknown: true},
 		{name: "cold", title: "first answer of a fresh isolate", connections: 1, users: regulars, outcomes: kept, phase: cold},
 		{name: "touched", title: fmt.Sprintf("%d users touched once", len(newcomers)), label: "touched\nonce", connections: 32,
 			users: newcomers, once: true, outcomes: kept, phase: restarted, unknown: true},
 		{name: "object", title: "fresh object in a warm isolate", connections: 1,
-			users: regulars[warmers:], once: true, outcomes: kept, phase: restarted, without: "serve"},
+			users: regulars[warmers:], once: true, outcomes: kept, phase: restarted, without: []string{"serve"}},
 	}
 }

@@ -12,10 +12,18 @@ import (
 // A measure is what is compared of two results.
 type measure func(result) float64
 
-func rate(r result) float64 { return r.rate }
-func p50(r result) float64  { return milliseconds(r.p50) }
-func p99(r result) float64  { return milliseconds(r.p99) }
-func cpu(r result) float64  { return milliseconds(r.cpu) }
+func rate(r result) float64 { return r.known(r.rate) }
+func p50(r result) float64  { return r.known(milliseconds(r.p50)) }
+func p99(r result) float64  { return r.known(milliseconds(r.p99)) }
+func cpu(r result) float64  { return r.known(milliseconds(r.cpu)) }
+
+// known is the value, or not a number where no answer was right.
+func (r result) known(value float64) float64 {
+	if r.requests == 0 {
+		return math.NaN()
+	}
+	return value
+}
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
@@ -120,7 +128,7 @@ func (b *bench) targets() []target {
 		for _, n := range r.calls {
 			all += n
 		}
-		return float64(all) / float64(r.requests)
+		return r.known(float64(all) / float64(r.requests))
 	}
 	ourLoading, ourFirst := b.firstAnswer("latchkey")
 	theirLoading, theirFirst := b.firstAnswer("plain")
@@ -177,6 +185,24 @@ func (b *bench) print(to io.Writer) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", t.what, t.wanted(), number(t.got), t.verdict())
 	}
 	w.Flush()
+	for _, f := range b.faults {
+		fmt.Fprintln(to, f)
+	}
+}
+
+// title is what people call a subject.
+func (b *bench) title(name string) string {
+	for _, c := range b.subjects {
+		if c.name == name {
+			return c.title
+		}
+	}
+	return name
+}
+
+// String is a line for people.
+func (f fault) String() string {
+	return fmt.Sprintf("WRONG: %s, %s: %d of %d answers, such as: %s", f.Subject, f.Load, f.Wrong, f.Of, f.Why)
 }
 
 func (b *bench) printCold(w io.Writer, l load) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,11 +20,12 @@ import (
 type subject struct {
 	name    string // for -only
 	title   string
-	entry   string        // file of the entry module, relative to the repository
-	flags   []string      // compatibility flags
-	noJob   bool          // the floor, which does nothing of the job: its answers are not latchkey's
-	later   time.Duration // how long after the last change it still does something
-	portion int           // of a load that asks each user once, it gets one user in so many
+	entry   string            // file of the entry module, relative to the repository
+	flags   []string          // compatibility flags
+	noJob   bool              // the floor, which does nothing of the job: its answers are not latchkey's
+	later   time.Duration     // how long after the last change it still does something
+	vars    map[string]string // settings, beside their defaults
+	portion int               // of a load that asks each user once, it gets one user in so many
 
 	upstream  *upstream
 	state     string // folder of what it keeps
@@ -33,6 +35,7 @@ type subject struct {
 	input   io.Closer // closing it ends the process
 	output  *bufio.Reader
 	url     string
+	metered bool          // it logs what Cloudflare bills
 	workerd int           // process id, 0 where there is no /proc to tell
 	ready   time.Duration // processor time that workerd's main thread took to start; 0 where there is no /proc
 }
@@ -44,21 +47,24 @@ const (
 	encryptionKey   = "YmVuY2hiZW5jaGJlbmNoYmVuY2hiZW5jaGJlbmNoYmU="
 )
 
-// start runs the subject on the state that it left, if any. Where blank, all
-// is as it would be, but nothing of the subject is loaded.
-func (c *subject) start(ctx context.Context, root string, blank bool) error {
+// start runs the subject on the state that it left, if any.
+func (c *subject) start(ctx context.Context, root string, given conditions) error {
 	migrations := []string{}
 	if _, err := os.Stat(c.state); err != nil { // it never ran
 		if migrations, err = readStatements(filepath.Join(root, "migrations")); err != nil {
 			return err
 		}
 	}
+	c.metered = given.metered
+	env := map[string]string{
+		"JWT_SECRET_CLOUD": jwtSecret, "OPENROUTER_PROVISIONING_API_KEY": provisioningKey, "KEY_ENCRYPTION_KEY": encryptionKey,
+		"OPENROUTER_BASE_URL": c.upstream.url, "FLOOR_HASH": c.upstream.floorHash,
+	}
+	maps.Copy(env, c.vars)
 	config := map[string]any{
-		"entry": filepath.Join(root, c.entry), "flags": append([]string{}, c.flags...), "state": c.state, "log": c.log(), "migrations": migrations, "blank": blank,
-		"env": map[string]string{
-			"JWT_SECRET_CLOUD": jwtSecret, "OPENROUTER_PROVISIONING_API_KEY": provisioningKey, "KEY_ENCRYPTION_KEY": encryptionKey,
-			"OPENROUTER_BASE_URL": c.upstream.url, "FLOOR_HASH": c.upstream.floorHash,
-		},
+		"entry": filepath.Join(root, c.entry), "flags": append([]string{}, c.flags...), "state": c.state, "log": c.log(), "migrations": migrations, "blank": given.blank,
+		"d1Away": given.d1.Milliseconds(), "d1Busy": given.d1Busy.Milliseconds(), "metered": given.metered,
+		"env": env,
 	}
 	if c.inspector != 0 {
 		config["inspector"] = c.inspector
@@ -118,6 +124,18 @@ func (c *subject) stop() {
 // log is the file that it logs to.
 func (c *subject) log() string { return c.state + ".log" }
 
+// logged is how much it has logged so far, in bytes.
+func (c *subject) logged() (int64, error) {
+	if c.state == "" {
+		return 0, nil // nothing was started
+	}
+	log, err := os.Stat(c.log())
+	if err != nil {
+		return 0, err
+	}
+	return log.Size(), nil
+}
+
 // told is what latchkey's log tells; that of the others is empty.
 type told struct {
 	kept       int // answers with a kept key
@@ -175,6 +193,18 @@ func (c *subject) cpu() time.Duration {
 	user, _ := strconv.Atoi(fields[11])
 	system, _ := strconv.Atoi(fields[12])
 	return time.Duration(user+system) * tick
+}
+
+// resident returns the bytes of memory that workerd has, or 0 where there is no
+// /proc to tell.
+func (c *subject) resident() int64 {
+	statm, err := os.ReadFile("/proc/" + strconv.Itoa(c.workerd) + "/statm")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(statm))
+	pages, _ := strconv.ParseInt(fields[1], 10, 64)
+	return pages * int64(os.Getpagesize())
 }
 
 // tick is the unit of processor time in /proc.

@@ -11,20 +11,58 @@ import (
 	"time"
 )
 
-// The lines of docs/speed.md between which the table stands.
-const tableBegins, tableEnds = "<!-- bench -->\n", "<!-- /bench -->\n"
-
-// replaceTable puts a table in place of the one in a text.
-func replaceTable(text, table string) (string, error) {
-	before, rest, begins := strings.Cut(text, tableBegins)
-	_, after, ends := strings.Cut(rest, tableEnds)
-	if !begins || !ends || strings.Contains(after, tableBegins) {
-		return "", fmt.Errorf("there have to be one line %q and, after it, one line %q", strings.TrimSpace(tableBegins), strings.TrimSpace(tableEnds))
-	}
-	return before + tableBegins + table + tableEnds + after, nil
+// table is what is put into a page.
+type table struct {
+	loads string // what -loads has to be for all of it to be measured
+	page  string // relative to the repository
+	mark  string // it stands between the lines <!-- mark --> and <!-- /mark -->
+	write func(*bench) (string, error)
 }
 
-// markdown is the table for docs/speed.md, with what it was measured on.
+var tables = []table{
+	{"", "docs/speed.md", "bench", (*bench).markdown},
+	{"waiting", "docs/speed.md", "waiting", (*bench).waitingTable},
+	{"bill", "docs/scale.md", "bill", (*bench).billTable},
+}
+
+// replace puts the table of a run in place of the one in its page; where there is
+// no run yet, it only tells whether the page has a place for it.
+func (t table) replace(root string, b *bench) error {
+	path := filepath.Join(root, t.page)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if b == nil {
+		_, err = replaceTable(string(text), t.mark, "")
+	} else {
+		var content, updated string
+		if content, err = t.write(b); err != nil {
+			return err
+		}
+		if updated, err = replaceTable(string(text), t.mark, content); err == nil {
+			return os.WriteFile(path, []byte(updated), 0o644)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.page, err)
+	}
+	return nil
+}
+
+// replaceTable puts a table in place of the one in a text.
+func replaceTable(text, mark, table string) (string, error) {
+	first, last := "<!-- "+mark+" -->\n", "<!-- /"+mark+" -->\n"
+	before, rest, begins := strings.Cut(text, first)
+	_, after, ends := strings.Cut(rest, last)
+	if !begins || !ends || strings.Contains(after, first) {
+		return "", fmt.Errorf("there have to be one line %q and, after it, one line %q", strings.TrimSpace(first), strings.TrimSpace(last))
+	}
+	return before + first + table + last + after, nil
+}
+
+// markdown is the table of all usual loads, with what it was measured on. The
+// picture beside it is drawn with it.
 func (b *bench) markdown() (string, error) {
 	var m strings.Builder
 	fmt.Fprint(&m, "| load | req/s | p50, ms | p99, ms | CPU, ms | req/s ÷ plain JavaScript's | ÷ floor's | ÷ workers.Serve's | p99 ÷ plain JavaScript's | CPU ÷ plain JavaScript's |\n")
@@ -46,8 +84,14 @@ func (b *bench) markdown() (string, error) {
 	for _, t := range b.targets() {
 		fmt.Fprintf(&m, "| %s | %s | %s | %s |\n", t.what, t.wanted(), number(t.got), t.verdict())
 	}
+	for _, f := range b.faults {
+		fmt.Fprintf(&m, "\n%s, %s: %d of %d answers were wrong.\n", f.Subject, f.Load, f.Wrong, f.Of)
+	}
 	machine, err := machine(b.root)
 	if err != nil {
+		return "", err
+	}
+	if err := b.writeChart(filepath.Join(b.root, "docs", "bench.svg")); err != nil {
 		return "", err
 	}
 	fmt.Fprintf(&m, "\nMeasured on %s: medians of %d rounds, %s for each load and subject.\n", machine, b.rounds, b.span)

@@ -9,16 +9,20 @@
 //   migrations SQL statements to run on D1 first
 //   inspector  port of the inspector; absent: none
 //   blank      load nothing of the subject, but carry its files along as data
+//   d1Away     milliseconds by which each call of D1 is answered later
+//   d1Busy     milliseconds for which each call of D1 keeps it from the next one
+//   metered    log what Cloudflare bills: see meter.mjs
 //
 // A line is printed once it answers, {"url"}: where. It ends when its standard
 // input does.
 import { readFileSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { basename, dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { convertV4MiniflareOptions, Miniflare } from "miniflare";
+import { convertV4MiniflareOptions, D1_PLUGIN, Miniflare } from "miniflare";
 import workerd from "workerd";
+import { busyD1, distantD1, meteredSubject } from "./meter.mjs";
 
-const { entry, env, flags, state, log, migrations, inspector, blank } = JSON.parse(process.argv[2]);
+const { entry, env, flags, state, log, migrations, inspector, blank, d1Away, d1Busy, metered } = JSON.parse(process.argv[2]);
 
 // Miniflare would read the log line by line, on the processors that are measured.
 Object.assign(process.env, { WORKERD: workerd.default, WORKERD_LOG: log, MINIFLARE_WORKERD_PATH: fileURLToPath(new URL("workerd.sh", import.meta.url)) });
@@ -37,11 +41,29 @@ const blankModule = `
   export default {};
 `;
 
+// around has a module stand around one of the Workers that Miniflare makes of D1.
+function around(name, contents) {
+  const { getServices } = D1_PLUGIN;
+  D1_PLUGIN.getServices = async (options) => {
+    const services = await getServices.call(D1_PLUGIN, options);
+    const { worker } = services.find(({ worker }) => worker?.modules?.[0].name === name);
+    worker.modules.unshift({ name: `around.${name}`, esModule: contents });
+    return services;
+  };
+}
+if (d1Away || metered) around("entry.worker.js", distantD1(d1Away, metered));
+if (d1Busy) around("database.worker.js", busyD1(d1Busy));
+
+const beside = (name, contents) => ({ type: "ESModule", path: `${dirname(entry)}/${name}`, contents });
+
+function loaded() {
+  if (blank) return [beside("blank.mjs", blankModule), ...modules(entry).map(({ path }) => ({ type: "Data", path }))];
+  return metered ? [beside("metered.mjs", meteredSubject(basename(entry))), ...modules(entry)] : modules(entry);
+}
+
 const runtime = new Miniflare(convertV4MiniflareOptions({
   modulesRoot: dirname(entry),
-  modules: blank
-    ? [{ type: "ESModule", path: `${dirname(entry)}/blank.mjs`, contents: blankModule }, ...modules(entry).map(({ path }) => ({ type: "Data", path }))]
-    : modules(entry),
+  modules: loaded(),
   compatibilityDate: "2026-11-01", // as in wrangler.toml
   compatibilityFlags: flags,
   bindings: env,

@@ -6,6 +6,8 @@ import { DurableObject } from "cloudflare:workers";
 
 const TOTAL_LIMIT = 10, KEY_LIMIT = 1, ROTATE_BELOW = 0.5, RENEW_AT = 0.1;
 
+const ME = "/api/users/me", REFRESH = "/api/users/me/openrouter-api-key/refresh";
+
 const json = (status, body) =>
   Response.json(body, { status, headers: { "cache-control": "no-store" } });
 
@@ -32,10 +34,11 @@ async function verify(authorization, env) {
 
 export default {
   async fetch(request, env) {
-    if (new URL(request.url).pathname !== "/api/users/me") return json(404, { code: "not_found" });
+    const refresh = request.method === "POST";
+    if (new URL(request.url).pathname !== (refresh ? REFRESH : ME)) return json(404, { code: "not_found" });
     const claims = await verify(request.headers.get("authorization") ?? "", env);
     if (!claims) return json(401, { code: "invalid_token" });
-    const result = await env.USERS.getByName(claims.uid).me(claims);
+    const result = await env.USERS.getByName(claims.uid).me(claims, refresh);
     return json(result.status, result.body);
   },
 };
@@ -44,13 +47,13 @@ export class UserObject extends DurableObject {
   // One request at a time: the next one waits for the one before.
   #last = Promise.resolve();
 
-  me(claims) {
-    const next = this.#last.then(() => this.#me(claims));
+  me(claims, refresh) {
+    const next = this.#last.then(() => this.#me(claims, refresh));
     this.#last = next.catch(() => {});
     return next.catch((error) => ({ status: 503, body: { code: "upstream_unavailable", detail: error.message } }));
   }
 
-  async #me({ uid, username = "", email = "" }) {
+  async #me({ uid, username = "", email = "" }, refresh) {
     const now = new Date().toISOString();
     let row = await this.env.DB.prepare("SELECT * FROM users WHERE user_id = ?").bind(uid).first();
     let outcome = "kept";
@@ -71,7 +74,7 @@ export class UserObject extends DurableObject {
         const left = body.data.limit_remaining;
         row.remaining_limit -= Math.max(0, row.usage_limit - left);
         row.usage_limit = left;
-        if (left <= ROTATE_BELOW) {
+        if (refresh || left <= ROTATE_BELOW) {
           outcome = "rotated";
           await this.#call("DELETE", `/keys/${row.hash}`);
           Object.assign(row, await this.#create(uid));
