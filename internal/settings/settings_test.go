@@ -54,7 +54,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 }
 
 func TestEverySettingIsRead(t *testing.T) {
-	s, err := parse(map[string]string{
+	set := map[string]string{
 		"TOTAL_LIMIT": "20", "KEY_LIMIT": "2", "ROTATE_BELOW": "0.25", "RENEW_AT": "0", "RENEW_AFTER": "720h", "HARD_CAP": "true",
 		"METER_INTERVAL": "5s", "SETTLE_AFTER": "90s", "OPENROUTER_BASE_URL": "http://127.0.0.1:8788/api/v1/", "OPENROUTER_TIMEOUT": "250ms",
 		"ALLOWED_ORIGINS": "https://a.example, http://localhost:5173,", "JWT_ISSUER": "app, https://issuer.example/", "JWT_AUDIENCE": "keys,more,",
@@ -63,14 +63,22 @@ func TestEverySettingIsRead(t *testing.T) {
 		"JWT_SECRET_CLOUD_PREVIOUS": "an-older-secret-an-older-secret-an-o", "KEY_ENCRYPTION_KEY_PREVIOUS": secrets["KEY_ENCRYPTION_KEY"],
 		"ADMIN_TOKEN": "a-token-of-nobody-that-tests-alone-know", "ROTATION_OVERLAP": "60s", "KEY_TTL": "10s",
 		"OPENROUTER_WORKSPACE_ID": "0FA1b2c3-d4e5-4f60-8a9b-0c1d2e3f4a5b", "OPENROUTER_GUARDRAIL_ID": "gr_Not-a-real-1", "KEY_NAME_PREFIX": "staging-2",
-	})
+		"RATE_LIMIT": "30",
+	}
+	s, err := parse(set)
 	if err != nil {
 		t.Fatal(err)
 	}
+	Parse(func(name string) string {
+		if _, secret := secrets[name]; set[name] == "" && !secret && name != "OPENROUTER_MANAGEMENT_KEY" { // another name of a secret
+			t.Errorf("this test forgets %s", name)
+		}
+		return ""
+	}, func(string) bool { return true })
 	want := quota.Policy{TotalLimit: 20 * account.Credit, KeyLimit: 2 * account.Credit, RotateBelow: account.Credit / 4, RenewAfter: 720 * time.Hour, HardCap: true}
 	if s.Policy != want || s.MeterInterval != 5*time.Second || s.SettleAfter != 90*time.Second || s.OpenRouterTimeout != 250*time.Millisecond ||
 		s.RotationOverlap != time.Minute || s.KeyTTL != 10*time.Second || s.Workspace != "0FA1b2c3-d4e5-4f60-8a9b-0c1d2e3f4a5b" ||
-		s.Guardrail != "gr_Not-a-real-1" || s.KeyNamePrefix != "staging-2" ||
+		s.Guardrail != "gr_Not-a-real-1" || s.KeyNamePrefix != "staging-2" || s.RateLimit != 30 ||
 		s.OpenRouterURL != "http://127.0.0.1:8788/api/v1" || len(s.Tokens.Secrets) != 2 || len(s.Tokens.PublicKeys) != 2 ||
 		s.Tokens.KeySetURL != "https://issuer.example/keys?policy=1" || !slices.Equal(s.Tokens.Issuers, []string{"app", "https://issuer.example/"}) ||
 		!slices.Equal(s.Tokens.Audiences, []string{"keys", "more"}) || !slices.Equal(s.Tokens.Parties, []string{"https://a.example"}) ||
