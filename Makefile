@@ -68,7 +68,8 @@ lint: setup $(STATICCHECK) ## check formatting, sources, locks, and what the Wor
 		if [ -n "$$out" ]; then echo "not formatted:" $$out; exit 1; fi
 	go mod tidy -diff
 	cd tools && go mod tidy -diff
-	go vet -tags e2e ./...
+	go vet ./...
+	go vet -tags e2e ./internal/...
 	GOOS=js GOARCH=wasm go vet ./cmd/worker ./internal/edge
 	$(STATICCHECK) -tags e2e ./...
 	GOOS=js GOARCH=wasm $(STATICCHECK) -checks inherit,-U1000 ./cmd/worker ./internal/edge
@@ -89,13 +90,12 @@ VULNDB := v0.0.0-20261105234957-e22db6528018
 audit: setup $(STATICCHECK) ## look for known vulnerabilities in what is used (VULNDB=latest)
 	tools/audit.sh $(VULNDB)
 
-# The race detector wants a C compiler, and nothing else here does. `make lint` has
-# vetted all of it.
+# The race detector wants a C compiler, and nothing else here does.
 .PHONY: unit
 unit: setup ## run the native tests, under the race detector where there is a C compiler
 	@if go build -race runtime/cgo 2>/dev/null; then race=-race; \
 		else race=; echo 'No working C compiler: the tests run WITHOUT the race detector.'; fi; \
-		echo "go test $$race -vet=off -short ./..."; go test $$race -vet=off -short ./...
+		echo "go test $$race -short ./..."; go test $$race -short ./...
 
 # Without the race detector, which would take ten times as long.
 .PHONY: simulation
@@ -119,9 +119,10 @@ clients: setup ## test the clients for app developers
 
 .PHONY: soak
 FOR := 10m
-soak: setup build ## go on proving it at random, natively and on workerd, for FOR=10m each
+soak: setup build ## go on proving it at random, natively and on workerd, for FOR=10m each, and a class of 300
 	cd durable && go test -count=1 -timeout 0 -run TestRandomSchedules -soak=$(FOR) .
 	cd internal/e2e && go test -tags e2e -count=1 -timeout 0 -run TestKilledAgainAndAgain -soak=$(FOR) .
+	cd cmd/latchkey && go test -count=1 -run TestAClassKilledAtRandom -people=300 .
 
 .PHONY: dry-run
 dry-run: setup build ## bundle the Worker as `make run` and a deployment would, without one

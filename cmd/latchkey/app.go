@@ -43,8 +43,9 @@ Secrets come from the environment or from a file with mode 0600 (--secrets, or
 LATCHKEY_SECRETS), which is read as wrangler reads .dev.vars; never from flags:
 
   ADMIN_TOKEN                for users, reconcile and reseal
-  OPENROUTER_MANAGEMENT_KEY  for keys, activity, credits and provision, and beside
-                             the other for users activity and users sync --from-keys
+  OPENROUTER_MANAGEMENT_KEY  for keys, activity, credits, guardrails, provision and
+                             class, and beside the other for users activity and
+                             users sync --from-keys
   JWT_SECRET_CLOUD           for token
 
 OpenRouter called the management key a provisioning key before, and so
@@ -78,7 +79,7 @@ refused, 5 not available just now.`,
 	flags.StringVar(&a.proxyURL, "proxy", a.env("LATCHKEY_PROXY", ""), "`URL` of a proxy on the way to both (LATCHKEY_PROXY; HTTPS_PROXY is not heeded)")
 	withCommands(root,
 		a.usersCommand(), a.reconcileCommand(), a.resealCommand(), a.tokenCommand(),
-		a.keysCommand(), a.activityCommand(), a.creditsCommand(), a.provisionCommand(), a.versionCommand(),
+		a.keysCommand(), a.activityCommand(), a.creditsCommand(), a.provisionCommand(), a.classCommand(), a.guardrailsCommand(), a.versionCommand(),
 	)
 	// cobra's own commands pass an unknown name over.
 	root.InitDefaultHelpCmd()

@@ -34,6 +34,7 @@ func exitCode(err error) int {
 	var unreached *adminclient.Unreached
 	var openRouter *openrouter.Error
 	var unsuitable *class.Unsuitable
+	var unknown *class.Unknown
 	switch {
 	case err == nil:
 		return exitOK
@@ -50,6 +51,8 @@ func exitCode(err error) int {
 		return exitUnavailable
 	case errors.As(err, &unsuitable):
 		return exitUsage
+	case errors.As(err, &unknown):
+		return exitNotFound
 	}
 	return exitFailed
 }

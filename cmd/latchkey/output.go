@@ -12,10 +12,9 @@ import (
 	"latchkey/internal/class"
 )
 
-// show prints data as JSON, or the rows as CSV or as a table for people. Rows without a
-// header are fields of one thing.
+// show prints data as JSON, or the rows as CSV or as a table for people.
 func (a *app) show(data any, header []string, rows [][]string) error {
-	return a.showTable(data, table{header: header, rows: rows, whole: header == nil})
+	return a.showTable(data, table{header: header, rows: rows})
 }
 
 // showTable is show of a table with more to say about it.

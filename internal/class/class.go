@@ -1,16 +1,17 @@
 // Package class makes a key at OpenRouter for everyone on a roster, as for a class,
-// and takes all of them back.
+// changes, pauses, replaces and extends them, and takes all of them back.
 //
 // It promises that it can be interrupted at any point, in any way, and repeated:
-// nobody ever gets two live keys, whoever has one keeps it, and once a run ends
-// without an error everybody has one, which works, and there is no other key of
-// the class. A key is in its file, which nobody else can read, before the next one
-// is asked for. No two programs work on one class. Taking the keys back touches no
-// key that is not of the class, whatever its manifest says.
+// nobody ever gets two live keys, unless theirs is replaced and not taken back;
+// whoever has one keeps it; and once a run ends without an error everybody has one,
+// which works, and there is no other key of the class. A key is in its file, which
+// nobody else can read, before the next one is asked for. No two programs change one
+// class at a time. It touches no key that is not of the class, whatever its manifest
+// says.
 //
 // OpenRouter has no idempotency key, and shows a key once. So the manifest of a
-// class is a journal, on disk before every step; docs/cli-openrouter.md shows what
-// dying at each leaves.
+// class is a journal, on disk before every step; docs/cli-openrouter.md and
+// docs/class.md show what dying at each leaves.
 package class
 
 import (
@@ -54,6 +55,9 @@ const (
 	Deleted     = "deleted"      // or gone before
 	Refused     = "refused"      // the key is not this person's, and was left alone
 	StillThere  = "still there"  // not deleted
+	Gone        = "gone"         // at OpenRouter
+	NotDone     = "not done"     // of what was asked for
+	Removed     = "removed"      // their key was deleted, and they get no other
 )
 
 // Unsuitable says that what is asked for does not go together with the class or
@@ -63,6 +67,9 @@ type Unsuitable struct{ error }
 // Unwrap returns the cause.
 func (e *Unsuitable) Unwrap() error { return e.error }
 
+// Unknown says that there is no such person.
+type Unknown struct{ error }
+
 // ErrInterrupted says that the context ended before the work did.
 var ErrInterrupted = errors.New("interrupted")
 
@@ -71,17 +78,18 @@ var ErrInterrupted = errors.New("interrupted")
 type run struct {
 	Options
 	class *Class
-	key   openrouter.NewKey // of everybody, but for the name
 
 	mu      sync.Mutex           // guards all below
 	open    map[string]time.Time // when an attempt that was not answered could have been sent last
 	made    int                  // keys
 	orphans int                  // keys that nobody had, deleted
 	refused map[string]error     // attempts, by the name of their key, whose hash is another key's
+	states  map[string]string    // what became of the key of an attempt, by its name
 }
 
 func (c *Class) run(options Options) *run {
-	r := &run{Options: options, class: c, open: map[string]time.Time{}, refused: map[string]error{}}
+	r := &run{Options: options, class: c, open: map[string]time.Time{}, refused: map[string]error{}, states: map[string]string{}}
+	r.Account.Workspace = c.terms.Workspace
 	// The run before may have sent these until just now.
 	for _, attempt := range c.in(asked) {
 		r.open[attempt.KeyName] = time.Now()

@@ -102,17 +102,23 @@ func removeTemporary(folder string) error {
 // maxKeyFile is far above the length of a key, in bytes.
 const maxKeyFile = 1 << 10
 
-// keyFileHash returns the hash of the key in a file.
-func keyFileHash(folder, name string) (string, error) {
+// readKeyFile returns the key in a file, and its hash.
+func readKeyFile(folder, name string) (seal.Secret, string, error) {
 	text, err := plainfile.Read(filepath.Join(folder, name), maxKeyFile, false)
 	if err != nil {
-		return "", err
+		return seal.Secret{}, "", err
 	}
 	key, whole := bytes.CutSuffix(text, []byte("\n"))
 	if !whole || len(key) == 0 || bytes.ContainsAny(key, " \n\r\t") {
-		return "", fmt.Errorf("%s holds something else than one key", filepath.Join(folder, name))
+		return seal.Secret{}, "", fmt.Errorf("%s holds something else than one key", filepath.Join(folder, name))
 	}
-	return openrouter.HashOf(string(key)), nil
+	return seal.NewSecret(string(key)), openrouter.HashOf(string(key)), nil
+}
+
+// keyFileHash returns the hash of the key in a file.
+func keyFileHash(folder, name string) (string, error) {
+	_, hash, err := readKeyFile(folder, name)
+	return hash, err
 }
 
 // randomID is a part of a name that nothing else has.

@@ -15,6 +15,7 @@ import (
 	"latchkey/internal/backoff"
 	"latchkey/internal/openrouter"
 	"latchkey/internal/openroutertest"
+	"latchkey/internal/roster"
 	"latchkey/internal/seal"
 )
 
@@ -60,17 +61,17 @@ func (f *fixture) options(ctx context.Context, parallel int) Options {
 }
 
 // people is a roster of n.
-func people(t *testing.T, n int) Roster {
+func people(t *testing.T, n int) roster.Roster {
 	t.Helper()
 	rows := "name,email\n"
 	for i := range n {
 		rows += fmt.Sprintf("Person %d,p%d@example.org\n", i, i)
 	}
-	roster, err := ReadRoster(strings.NewReader(rows))
+	read, err := roster.Read(strings.NewReader(rows), roster.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return roster
+	return read
 }
 
 // provide makes keys for n people.
@@ -81,7 +82,7 @@ func (f *fixture) provide(ctx context.Context, n, parallel int) (Provided, error
 		return Provided{}, err
 	}
 	defer c.Close()
-	return c.Provide(ctx, people(f.T, n), openrouter.NewKey{Limit: new(2 * account.Credit)}, f.options(ctx, parallel))
+	return c.Provide(ctx, people(f.T, n), Terms{Limit: 2 * account.Credit}, f.options(ctx, parallel))
 }
 
 // provided demands that n people have one key each, which works, that there is no

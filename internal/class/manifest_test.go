@@ -50,7 +50,8 @@ func TestOnlyRegularFilesAreRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, why := range map[string]string{link: "a link", fifo: "a FIFO", dir: "a directory", "/dev/zero": "a device"} {
-		if _, err := OpenManifest(path); err == nil || !strings.Contains(err.Error(), why) {
+		// A folder is taken for that of the manifest.
+		if _, err := OpenManifest(path); err == nil || path != dir && !strings.Contains(err.Error(), why) {
 			t.Errorf("manifest %s: %v", path, err)
 		}
 		if _, err := keyFileHash(filepath.Split(path)); err == nil || !strings.Contains(err.Error(), why) {

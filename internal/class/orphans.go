@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"time"
 
 	"latchkey/internal/backoff"
@@ -37,6 +38,9 @@ func (r *run) adopt() error {
 		if err != nil {
 			return err
 		}
+		if other, ok := r.class.hashed(hash); ok {
+			return fmt.Errorf("%s holds a key of before: move it away", filepath.Join(r.class.folder(), other.File))
+		}
 		attempt.Hash = hash
 		if err := r.become(attempt, live); err != nil {
 			return err
@@ -62,7 +66,7 @@ func (r *run) lookForOrphans(last bool) error {
 		attempt, ours := r.class.named(key.Name)
 		switch {
 		case !ours:
-		case attempt.State == live && attempt.Hash == key.Hash:
+		case attempt.holds() && attempt.Hash == key.Hash:
 			seen[key.Hash] = true
 		default:
 			orphans = append(orphans, key) // deleted later: the pages would shift
@@ -100,7 +104,7 @@ func (r *run) lookForOrphans(last bool) error {
 		// The list can miss a key that was made just now.
 		_, err := r.Account.Record(attempt.Hash)
 		if openrouter.IsGone(err) {
-			r.Say(fmt.Sprintf("the key of %s (%s) is gone from OpenRouter; another can be made with `latchkey keys create`", attempt.Person, short(attempt.Hash)))
+			r.Say(fmt.Sprintf("the key of %s (%s) is gone from OpenRouter; `latchkey class replace` makes another", attempt.Person, short(attempt.Hash)))
 		} else if err != nil {
 			return err
 		}

@@ -1,168 +1,49 @@
 package class
 
 import (
-	"encoding/csv"
 	"errors"
 	"fmt"
-	"io"
-	"net/mail"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode"
-	"unicode/utf8"
+
+	"latchkey/internal/account"
+	"latchkey/internal/roster"
 )
 
-// Roster is the people of a class.
-type Roster struct {
-	People   []Person
-	Identity string // the column that tells them apart: id, email or name
+// member is somebody for whom a key is made.
+type member struct {
+	person, name, email string
+	file                string           // of the key
+	limit               *account.Credits // of their own; nil: that of the class
+	paused              bool             // as their last key was
+	line                int              // of the roster, 0: none
 }
 
-// Person is one of them, a row of a CSV file.
-type Person struct {
-	ID    string // what tells people apart, in lower case
-	Name  string
-	Email string
-	File  string // the name of the key's file
-	line  int
+// memberOf is the person of an attempt.
+func memberOf(attempt entry) member {
+	return member{person: attempt.Person, name: attempt.Name, email: attempt.Email, file: attempt.File, limit: attempt.Limit, paused: attempt.Paused}
 }
 
-// identities are the columns that can tell people apart: of those that are
-// there, the first does.
-var identities = []string{"id", "email", "name"}
-
-const (
-	// maxPersonBytes keeps file names within the 255 bytes that systems allow.
-	maxPersonBytes = 200
-	// maxProblems is how many of the errors in a file are told at once.
-	maxProblems = 20
-)
-
-// ReadRoster reads a CSV file with a header that has one or more of the columns
-// id, email and name, of which the first that is there tells people apart. It
-// fails unless every row is sound, and tells all that is wrong, with line numbers.
-func ReadRoster(from io.Reader) (Roster, error) {
-	people, identity, err := readPeople(from)
-	if err != nil {
-		return Roster{}, err
-	}
-	return Roster{people, identity}, nil
-}
-
-func readPeople(from io.Reader) (people []Person, identity string, err error) {
-	text, err := io.ReadAll(from)
-	if err != nil {
-		return nil, "", err
-	}
-	if !utf8.Valid(text) {
-		return nil, "", errors.New("the file is not UTF-8")
-	}
-	rows := csv.NewReader(strings.NewReader(strings.TrimPrefix(string(text), "\ufeff"))) // Excel begins files with that mark
-	rows.TrimLeadingSpace = true
-	header, err := rows.Read()
-	if err == io.EOF {
-		return nil, "", errors.New("the file is empty: its first line has to name the columns")
-	}
-	if err != nil {
-		return nil, "", err
-	}
-	column := map[string]int{}
-	for i, name := range header {
-		name = strings.ToLower(strings.TrimSpace(name))
-		if _, twice := column[name]; twice && slices.Contains(identities, name) {
-			return nil, "", fmt.Errorf("line 1: there are two columns %q", name)
+// members are the people on a roster. Who is in the manifest keeps what the last
+// attempt for them says, but for a limit of the roster.
+func (c *Class) members(r roster.Roster) []member {
+	members := make([]member, len(r.People))
+	for i, p := range r.People {
+		m := member{person: p.ID, file: fileName(p.ID)}
+		if attempt, ok := c.of(p.ID); ok {
+			m = memberOf(attempt)
 		}
-		column[name] = i
-	}
-	for _, name := range identities {
-		if _, ok := column[name]; ok && identity == "" {
-			identity = name
+		m.name, m.email, m.line = p.Name, p.Email, p.Line
+		if p.Limit != nil {
+			m.limit = p.Limit
 		}
+		members[i] = m
 	}
-	if identity == "" {
-		hint := ""
-		if strings.Contains(header[0], ";") {
-			hint = "; save the file with commas, not semicolons"
-		}
-		return nil, "", fmt.Errorf("line 1: there is no column name, email or id%s", hint)
-	}
-
-	var problems []error
-	problem := func(line int, format string, args ...any) {
-		problems = append(problems, fmt.Errorf("line %d: %s", line, fmt.Sprintf(format, args...)))
-	}
-	seen := map[string]int{} // a value that nobody may share -> its line
-	for {
-		row, err := rows.Read()
-		if err == io.EOF {
-			break
-		}
-		var broken *csv.ParseError
-		switch {
-		case errors.As(err, &broken) && errors.Is(err, csv.ErrFieldCount):
-			problem(broken.Line, "has %d fields, and the header has %d", len(row), len(header))
-			continue
-		case errors.As(err, &broken):
-			problem(broken.Line, "%v", broken.Err)
-			return nil, "", told(problems) // where the next row begins is anyone's guess
-		case err != nil:
-			return nil, "", err
-		}
-		line, _ := rows.FieldPos(0)
-		value := func(name string) string {
-			if i, ok := column[name]; ok {
-				return strings.TrimSpace(row[i])
-			}
-			return ""
-		}
-		p := Person{ID: strings.ToLower(value(identity)), Name: value("name"), Email: value("email"), line: line}
-		p.File = fileName(p.ID)
-		switch address, err := mail.ParseAddress(p.Email); {
-		case p.ID == "":
-			problem(line, "has no %s", identity)
-			continue
-		case len(p.ID) > maxPersonBytes || len(p.Name) > maxPersonBytes || len(p.Email) > maxPersonBytes:
-			problem(line, "a value is longer than %d bytes", maxPersonBytes)
-			continue
-		case strings.ContainsFunc(p.ID+p.Name+p.Email, unicode.IsControl):
-			problem(line, "a value has a line break or a control character in it")
-			continue
-		case p.Email != "" && (err != nil || address.Address != p.Email):
-			problem(line, "%q is not an email address", p.Email)
-			continue
-		case p.File == "":
-			problem(line, "no file can be named after %q", p.ID)
-			continue
-		}
-		// A person who is there twice would get two keys. Two whose files have
-		// the same name would share one.
-		shared := []string{identity + " " + p.ID, "email " + strings.ToLower(p.Email), "file " + p.File}
-		if p.Email == "" {
-			shared[1] = shared[0]
-		}
-		for _, what := range slices.Compact(shared) {
-			if before, twice := seen[what]; twice {
-				problem(line, "has the same %q as line %d", what, before)
-				break
-			}
-			seen[what] = line
-		}
-		people = append(people, p)
-	}
-	if len(problems) > 0 {
-		return nil, "", told(problems)
-	}
-	if len(people) == 0 {
-		return nil, "", errors.New("there is nobody in the file")
-	}
-	return people, identity, nil
-}
-
-func told(problems []error) error {
-	if more := len(problems) - maxProblems; more > 0 {
-		problems = append(problems[:maxProblems:maxProblems], fmt.Errorf("and %d more", more))
-	}
-	return errors.Join(problems...)
+	return members
 }
 
 // fileName is the name of the file for a person's key, or "".
@@ -178,4 +59,112 @@ func fileName(id string) string {
 		return ""
 	}
 	return safe + ".key"
+}
+
+// Find returns the people of the class whom each of these means: what tells them
+// apart, their address or their name, in upper or lower case. Nobody: everybody of
+// the class.
+func (c *Class) Find(meant []string) ([]string, error) {
+	people := c.people()
+	if len(meant) == 0 {
+		return people, nil
+	}
+	var found []string
+	for _, text := range meant {
+		var like []string
+		for _, person := range people {
+			last, _ := c.of(person)
+			key := roster.Key(text)
+			if roster.Key(person) == key {
+				like = []string{person}
+				break
+			}
+			if roster.Key(last.Email) == key || roster.Key(last.Name) == key {
+				like = append(like, person)
+			}
+		}
+		switch len(like) {
+		case 0:
+			return nil, &Unknown{fmt.Errorf("nobody in %s is %q", c.path, text)}
+		case 1:
+			if !slices.Contains(found, like[0]) {
+				found = append(found, like[0])
+			}
+		default:
+			return nil, &Unsuitable{fmt.Errorf("%q can be %s: say which", text, strings.Join(like, " or "))}
+		}
+	}
+	return found, nil
+}
+
+// people returns everybody of whom the manifest knows.
+func (c *Class) people() []string {
+	var people []string
+	for _, attempt := range byPerson(c.all()) {
+		if last := len(people) - 1; last < 0 || roster.Key(people[last]) != roster.Key(attempt.Person) {
+			people = append(people, attempt.Person)
+		}
+	}
+	return people
+}
+
+// byPerson sorts attempts by their people; those of one person stay in their order.
+// In the manifest people stand as they got their keys, which is no order.
+func byPerson(attempts []entry) []entry {
+	slices.SortStableFunc(attempts, func(a, b entry) int { return strings.Compare(roster.Key(a.Person), roster.Key(b.Person)) })
+	return attempts
+}
+
+// away returns who has a key and is not on the roster.
+func (c *Class) away(members []member) []string {
+	there := map[string]bool{}
+	for _, m := range members {
+		there[roster.Key(m.person)] = true
+	}
+	var away []string
+	for _, person := range c.people() {
+		if last, _ := c.of(person); last.holds() && !there[roster.Key(person)] {
+			away = append(away, person)
+		}
+	}
+	return away
+}
+
+// placeFor tells whether there is room for another key of a person: no file, or one
+// with a key that they had before. It returns the latter's path.
+func (c *Class) placeFor(m member) (old string, err error) {
+	path := filepath.Join(c.folder(), m.file)
+	hash, err := keyFileHash(c.folder(), m.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err == nil {
+		if before, ok := c.hashed(hash); ok && roster.Key(before.Person) == roster.Key(m.person) {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("the file %s is there already, and holds no key that %s had", path, m.person)
+}
+
+// clearPlace makes room for a key. Dying after it loses nothing: what it removes is
+// the key that is replaced.
+func (c *Class) clearPlace(m member) error {
+	old, err := c.placeFor(m)
+	if err != nil || old == "" {
+		return err
+	}
+	return errors.Join(os.Remove(old), syncFolder(c.folder()))
+}
+
+// dropFiles removes the files of keys that are deleted, where they are still there.
+// Dying in between leaves some, with keys that are good for nothing.
+func (c *Class) dropFiles(attempts []entry) error {
+	for _, attempt := range attempts {
+		if hash, err := keyFileHash(c.folder(), attempt.File); err == nil && hash == attempt.Hash {
+			if err := os.Remove(filepath.Join(c.folder(), attempt.File)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -28,7 +28,7 @@ func (a Admin) call(op, method, path string, in, out any) error {
 	for tries := 1; ; tries++ {
 		err := a.Client.call(op, method, path, in, out)
 		var e *Error
-		if !errors.As(err, &e) || e.Kind != Unavailable || e.Uncertain && method == http.MethodPost {
+		if !errors.As(err, &e) || e.Kind != Unavailable || e.Uncertain && op == "create" {
 			return err
 		}
 		if a.Wait == nil || a.Wait(e, tries) != nil {

@@ -66,8 +66,11 @@ type NewKey struct {
 // key may exist all the same; its name finds it.
 func (c Client) Create(key NewKey) (seal.Secret, string, error) { return c.create(c.call, key) }
 
+// caller is a way of calling: [Client.call], or one that repeats.
+type caller func(op, method, path string, in, out any) error
+
 // create makes a key by a way of calling.
-func (c Client) create(call func(op, method, path string, in, out any) error, key NewKey) (seal.Secret, string, error) {
+func (c Client) create(call caller, key NewKey) (seal.Secret, string, error) {
 	// The limit is always sent: one that is left out makes a key without limit.
 	body := struct {
 		Name       string           `json:"name"`
@@ -221,14 +224,17 @@ func unlessGone(err error) error {
 }
 
 // Assign puts a key under a guardrail. It may be repeated.
-func (c Client) Assign(guardrail, hash string) error {
+func (c Client) Assign(guardrail, hash string) error { return c.assign(c.call, guardrail, hash) }
+
+// assign puts a key under a guardrail by a way of calling.
+func (c Client) assign(call caller, guardrail, hash string) error {
 	body := struct {
 		Hashes []string `json:"key_hashes"`
 	}{[]string{hash}}
 	var got struct {
 		Assigned *int `json:"assigned_count"`
 	}
-	if err := c.call("assign", http.MethodPost, "/guardrails/"+url.PathEscape(guardrail)+"/assignments/keys", body, &got); err != nil {
+	if err := call("assign", http.MethodPost, "/guardrails/"+url.PathEscape(guardrail)+"/assignments/keys", body, &got); err != nil {
 		return err
 	}
 	switch {
@@ -554,7 +560,7 @@ const (
 
 // Error is what every method of [Client] fails with. It holds no secret.
 type Error struct {
-	Op         string // create, get, disable, delete, list, assign; of an Admin also update, activity, credits
+	Op         string // create, get, disable, delete, list, assign; of an Admin also update, activity, credits, guardrail, guardrails
 	Kind       Kind
 	Uncertain  bool // the call may have taken effect, or may yet do so
 	Status     int  // 0: no answer

@@ -187,12 +187,17 @@ func (s *Server) deleteGuardrail(x *exchange) (any, error) {
 	return map[string]bool{"deleted": true}, nil
 }
 
+// listGuardrails answers the guardrails of one workspace, the oldest first.
 func (s *Server) listGuardrails(x *exchange) (any, error) {
+	query := x.r.URL.Query()
+	workspace := cmp.Or(query.Get("workspace_id"), defaultWorkspace)
 	all := []guardrail{}
 	for _, g := range s.guardrails {
-		all = append(all, *g)
+		if g.WorkspaceID == workspace {
+			all = append(all, *g)
+		}
 	}
-	return pageOf(all, x.r.URL.Query())
+	return pageOf(all, query)
 }
 
 // assignKeys gives every key named the guardrail, in the place of any other, or

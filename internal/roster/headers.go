@@ -170,7 +170,7 @@ func takeColumns(header []string, rows []row, asked map[role]string) (taken, err
 		}
 		t.column[as] = i
 	}
-	t.sortNames(asked)
+	t.sortNames(header, asked)
 	if at, ok := t.column[asID]; ok && asked[asEmail] != None {
 		_, email := t.column[asEmail]
 		t.idIsEmail = !email && !slices.ContainsFunc(rows, func(r row) bool { return !strings.Contains(r.cells[at], "@") })
@@ -191,15 +191,17 @@ func takeColumns(header []string, rows []row, asked map[role]string) (taken, err
 	return t, nil
 }
 
-// sortNames settles what a name is where there are parts of it. The column Name,
-// Nom or Nombre is the other part, where one part alone has a column.
-func (t *taken) sortNames(asked map[role]string) {
+// partNames are headers of a whole name, or of the part that has no column of its own.
+var partNames = map[string]bool{"name": true, "nom": true, "nombre": true}
+
+// sortNames settles what a name is where there are parts of it.
+func (t *taken) sortNames(header []string, asked map[role]string) {
 	at, name := t.column[asName]
 	_, given := t.column[asGiven]
 	_, family := t.column[asFamily]
 	_, decided := asked[asName]
 	switch {
-	case decided || name && given && family:
+	case decided, name && given && family, name && !partNames[plain(header[at])]:
 		delete(t.column, asGiven)
 		delete(t.column, asFamily)
 	case name && given:

@@ -201,6 +201,22 @@ func TestRead(t *testing.T) {
 	}
 }
 
+func TestANameIsWholeOrOfItsParts(t *testing.T) {
+	for in, want := range map[string]string{
+		"Name,Vorname\nLovelace,Ada\n":                             "Ada Lovelace",
+		"Name,Surname\nAda,Lovelace\n":                             "Ada Lovelace",
+		"Full name,First name\nAda Lovelace,Ada\n":                 "Ada Lovelace",
+		"Name,First name,Last name\nLovelace (Ada),Ada,Lovelace\n": "Lovelace (Ada)",
+		"First name\nAda\n":                                        "Ada",
+		"Surname\nLovelace\n":                                      "Lovelace",
+	} {
+		r, err := Read(strings.NewReader(in), Options{})
+		if err != nil || r.People[0].Name != want {
+			t.Errorf("%q: %+v, %v", in, r.People, err)
+		}
+	}
+}
+
 func TestOnePersonIsOnePersonWhateverStandsAround(t *testing.T) {
 	for _, around := range []string{" ", "\t", "\u00a0", "\u2007", "\u202f", "\u3000", "\u200b", "\u200e", "\u2060", "\ufeff", "\u00ad", "\u2800", "\u3164", "\u2028", "\u0085", "\ufe0f"} {
 		for _, text := range []string{around + "ada@x.org", "ADA@x.org" + around, around + around + "Ada@X.ORG" + around} {

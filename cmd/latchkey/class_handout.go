@@ -1,0 +1,68 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"latchkey/internal/class"
+)
+
+func (a *app) classHandoutCommand(of *classOf) *cobra.Command {
+	var out string
+	command := &cobra.Command{
+		Use:   "handout",
+		Short: "Write a CSV file with everybody's name, address and key, for a mail merge",
+		Long: `Write a CSV file with everybody's name, address and key, for a mail merge. The keys
+come from their files in the folder; OpenRouter is not asked.
+
+Whoever gets hold of this file can spend what is left on all keys of the class. It
+has mode 0600. Send to each person their own line alone, and remove it then.`,
+		Example: `  latchkey class handout --out handout.csv`,
+		Args:    usage(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			c, err := readManifest(of.manifest)
+			if err != nil {
+				return err
+			}
+			if out == "" {
+				out = filepath.Join(c.Folder(), "handout.csv")
+			}
+			handed, missing := c.Handout()
+			if len(handed) == 0 {
+				return errors.Join(append(missing, exit{exitNotFound, errors.New("nobody has a key in a file: nothing was written")})...)
+			}
+			text, err := handoutText(handed)
+			if err != nil {
+				return err
+			}
+			if err := class.WriteHandout(out, text); err != nil {
+				return err
+			}
+			a.notice(fmt.Sprintf("%s has the keys of %d people: whoever gets hold of it can spend what is left on all of them. Send to each their own line alone, and remove it then", out, len(handed)))
+			if len(missing) > 0 {
+				missing = append(missing, fmt.Errorf("%d people are not in it: `latchkey class replace` makes another key", len(missing)))
+			}
+			return errors.Join(missing...)
+		},
+	}
+	command.Flags().StringVar(&out, "out", "", "`file` to write, which is not there yet; handout.csv in the folder of the class if not given")
+	return command
+}
+
+// handoutText is one of the few places where keys leave the program. A name from a
+// roster is no formula in it.
+func handoutText(handed []class.Handed) (string, error) {
+	var text bytes.Buffer
+	w := csv.NewWriter(&text)
+	rows := [][]string{{"name", "email", "key"}}
+	for _, h := range handed {
+		rows = append(rows, []string{csvCell(h.Name), csvCell(h.Email), h.Key.Reveal()})
+	}
+	err := w.WriteAll(rows)
+	return text.String(), err
+}
