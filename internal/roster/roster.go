@@ -344,7 +344,7 @@ func (t taken) nobody(p Person, row row) string {
 	name := plain(p.Name)
 	switch {
 	case (p.ID == "" || t.identity == asName) && p.Email == "" && notPeople[name]:
-		return fmt.Sprintf("%q", cmp.Or(p.Name, "Manual Posting"))
+		return fmt.Sprintf("%q", p.Name)
 	case p.ID == "" && p.Name == "" && p.Email == "" && slices.ContainsFunc(row.cells, func(cell string) bool { return plain(cell) == "manualposting" }):
 		return `"Manual Posting"`
 	case t.canvas && (name == "studenttest" || name == "teststudent"):
