@@ -23,6 +23,14 @@ type Change struct {
 	Refused []error
 }
 
+// changeable fails for a class that has not begun, or was revoked.
+func (c *Class) changeable() error {
+	if c.begun.Class == "" {
+		return &Unsuitable{fmt.Errorf("no key was asked for yet in %s", c.folder())}
+	}
+	return c.notRevoked()
+}
+
 // each calls do for every attempt whose key is there and of the class. Of those that
 // are gone, or are another's, it says so. gone is called for the former, unless nil.
 func (r *run) each(ctx context.Context, attempts []entry, done string, do, gone func(entry) error) error {
@@ -71,7 +79,7 @@ func (r *run) changed(attempts []entry) Change {
 
 // Pause keeps the keys of people from being used, or lets them be used again.
 func (c *Class) Pause(ctx context.Context, people []string, paused bool, options Options) (Change, error) {
-	if err := c.notRevoked(); err != nil {
+	if err := c.changeable(); err != nil {
 		return Change{}, err
 	}
 	r, attempts := c.run(options), c.inOf(people, holding...)
@@ -91,7 +99,7 @@ func (c *Class) Pause(ctx context.Context, people []string, paused bool, options
 
 // SetLimit gives people a limit of their own.
 func (c *Class) SetLimit(ctx context.Context, people []string, limit account.Credits, options Options) (Change, error) {
-	if err := c.notRevoked(); err != nil {
+	if err := c.changeable(); err != nil {
 		return Change{}, err
 	}
 	r, attempts := c.run(options), c.inOf(people, holding...)
@@ -148,7 +156,7 @@ func (c *Class) PlanExtension(extension Extension) (replaced, changed int) {
 // own too. With another end everybody gets a new key, and the old ones are taken
 // back if revoke says so; otherwise they work up to their own end.
 func (c *Class) Extend(ctx context.Context, extension Extension, revoke bool, options Options) (Change, error) {
-	if err := c.notRevoked(); err != nil {
+	if err := c.changeable(); err != nil {
 		return Change{}, err
 	}
 	if terms, _ := c.extended(extension); terms != c.terms {
@@ -202,7 +210,7 @@ func (c *Class) Extend(ctx context.Context, extension Extension, revoke bool, op
 // Replace gives people a new key, as after a loss. With revoke, every key of theirs
 // but the new one is deleted then; without, the old one goes on working.
 func (c *Class) Replace(ctx context.Context, people []string, revoke bool, options Options) (Change, error) {
-	if err := c.notRevoked(); err != nil {
+	if err := c.changeable(); err != nil {
 		return Change{}, err
 	}
 	for _, person := range people {
@@ -315,7 +323,7 @@ func (r *run) deleteEach(ctx context.Context, attempts []entry, then state) erro
 // Remove deletes the keys of people, who get no other. With onlyReplaced it deletes
 // only those in whose place they have another, which they keep.
 func (c *Class) Remove(ctx context.Context, people []string, onlyReplaced bool, options Options) (Change, error) {
-	if err := c.notRevoked(); err != nil {
+	if err := c.changeable(); err != nil {
 		return Change{}, err
 	}
 	r := c.run(options)

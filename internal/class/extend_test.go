@@ -1,6 +1,7 @@
 package class
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -105,4 +106,22 @@ func TestAnOldKeyThatIsChangedIsOldAllTheSame(t *testing.T) {
 		}
 		f.provided(2)
 	})
+}
+
+func TestWhatHasNotBegunIsNotChanged(t *testing.T) {
+	f := newFixture(t)
+	c, err := OpenFolder(f.out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, act := range []act{extend(Extension{Limit: new(account.Credit)}, false), replace(true), remove(), pause(true), set(account.Credit)} {
+		_, err := act(t.Context(), c, f.options(t.Context(), 1))
+		if _, ok := errors.AsType[*Unsuitable](err); !ok {
+			t.Errorf("%v", err)
+		}
+	}
+	if len(f.peek().all()) > 0 { // it can be read
+		t.Error("something was done")
+	}
 }
