@@ -12,8 +12,7 @@ import (
 	"latchkey/internal/class"
 )
 
-// standingHeader is what there is of a key of a class. A table leaves out what is
-// the same as the column before it or empty for everybody, and what is for programs.
+// standingHeader is what there is of a key of a class.
 var standingHeader = []string{"person", "name", "email", "state", "limit", "reset", "used", "left", "last_used", "expires", "hash", "file"}
 
 func (a *app) classStatusCommand(of *classOf) *cobra.Command {
@@ -121,7 +120,7 @@ func tableOf(header []string, rows [][]string) ([]string, [][]string) {
 	pick := func(row []string) []string {
 		cells := make([]string, len(kept))
 		for at, i := range kept {
-			cells[at] = cmp.Or(strings.ReplaceAll(row[i], "T00:00:00Z", ""), "-")
+			cells[at] = cmp.Or(row[i], "-")
 		}
 		return cells
 	}

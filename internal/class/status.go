@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"latchkey/internal/openrouter"
@@ -43,13 +44,7 @@ const (
 // Status reads how the keys of the class stand, by person. It says what is not as the manifest has it.
 func (c *Class) Status(ctx context.Context, options Options) ([]Standing, error) {
 	r := c.run(options)
-	at := map[string]openrouter.KeyRecord{}
-	err := r.Account.EachRecord(true, func(key openrouter.KeyRecord) error {
-		if c.Owns(key.Name) {
-			at[key.Hash] = key
-		}
-		return nil
-	})
+	at, err := r.records(ctx)
 	if err != nil {
 		return nil, r.unlessInterrupted(ctx, err)
 	}
@@ -81,6 +76,37 @@ func (c *Class) Status(ctx context.Context, options Options) ([]Standing, error)
 		return err
 	})
 	return standings, r.unlessInterrupted(ctx, err)
+}
+
+// records reads the keys of the class, by their hash.
+func (r *run) records(ctx context.Context) (map[string]openrouter.KeyRecord, error) {
+	at := map[string]openrouter.KeyRecord{}
+	err := r.Account.EachRecord(true, func(key openrouter.KeyRecord) error {
+		if r.class.Owns(key.Name) {
+			at[key.Hash] = key
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	// The list can miss a key that was made just now.
+	missed := slices.DeleteFunc(r.class.in(holding...), func(attempt entry) bool { return at[attempt.Hash].Hash != "" })
+	return at, parallel(ctx, r.Parallel, missed, func(attempt entry) error {
+		if err := r.Backoff.Hold(); err != nil {
+			return err
+		}
+		key, err := r.Account.Record(attempt.Hash)
+		if err == nil && r.class.Owns(key.Name) {
+			r.mu.Lock()
+			at[key.Hash] = key
+			r.mu.Unlock()
+		}
+		if openrouter.IsGone(err) {
+			return nil
+		}
+		return err
+	})
 }
 
 func (r *run) standing(attempt entry, key openrouter.KeyRecord, there bool) Standing {
