@@ -72,14 +72,15 @@ func (c *Class) Find(meant []string) ([]string, error) {
 	var found []string
 	for _, text := range meant {
 		var like []string
+		key := roster.Key(text)
 		for _, person := range people {
 			last, _ := c.of(person)
-			key := roster.Key(text)
 			if roster.Key(person) == key {
 				like = []string{person}
 				break
 			}
-			if roster.Key(last.Email) == key || roster.Key(last.Name) == key {
+			// A text that is empty is a slip, and nobody's address.
+			if key != "" && (roster.Key(last.Email) == key || roster.Key(last.Name) == key) {
 				like = append(like, person)
 			}
 		}

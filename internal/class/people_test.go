@@ -14,11 +14,12 @@ import (
 func TestPeopleAreFoundByWhatTellsThemApartOrAddressOrName(t *testing.T) {
 	c, _, err := readManifest("m", strings.NewReader(`{"state":"begun","class":"c","identity":"id","limit":2}`+"\n"+
 		`{"state":"absent","person":"s1","name":"Ada","email":"ada@example.org","key_name":"n1","file":"s1.key"}`+"\n"+
-		`{"state":"absent","person":"s2","name":"Ada","email":"s1","key_name":"n2","file":"s2.key"}`+"\n"))
+		`{"state":"absent","person":"s2","name":"Ada","email":"s1","key_name":"n2","file":"s2.key"}`+"\n"+
+		`{"state":"absent","person":"s3","key_name":"n3","file":"s3.key"}`+"\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for meant, want := range map[string]string{"S1 ": "s1", "ADA@example.org": "s1", "ada": `"ada" can be s1 or s2: say which`, "bob": `nobody in m is "bob"`} {
+	for meant, want := range map[string]string{"S1 ": "s1", "ADA@example.org": "s1", "ada": `"ada" can be s1 or s2: say which`, "bob": `nobody in m is "bob"`, "": `nobody in m is ""`} {
 		found, err := c.Find([]string{meant, meant})
 		got := strings.Join(found, " ")
 		if err != nil {
@@ -28,7 +29,7 @@ func TestPeopleAreFoundByWhatTellsThemApartOrAddressOrName(t *testing.T) {
 			t.Errorf("%q: %s", meant, got)
 		}
 	}
-	if all, err := c.Find(nil); err != nil || !slices.Equal(all, []string{"s1", "s2"}) {
+	if all, err := c.Find(nil); err != nil || !slices.Equal(all, []string{"s1", "s2", "s3"}) {
 		t.Errorf("%v, %v", all, err)
 	}
 }

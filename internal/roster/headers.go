@@ -2,7 +2,6 @@ package roster
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -89,8 +88,15 @@ var notPeople = map[string]bool{"pointspossible": true, "manualposting": true, "
 
 // knows tells whether a header is known, or was named.
 func (o Options) knows(header string) bool {
-	_, known := ranks[plain(header)]
-	return known || slices.Contains(slices.Collect(maps.Values(o.Columns)), header)
+	if _, known := ranks[plain(header)]; known {
+		return true
+	}
+	for _, name := range o.Columns {
+		if _, err := columnNamed([]string{header}, name); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // taken is which column is taken for what.

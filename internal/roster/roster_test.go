@@ -150,6 +150,7 @@ func TestRead(t *testing.T) {
 		"no known column":       {"first;last\nAda;L\n", Options{}, "line 1: no column with something in it is known to be an id, an email address or a name. The columns are \"first\", \"last\": --id-column, --email-column or --name-column says which to take"},
 		"a column of one's own": {"who;group\nAda;A\nBob;B\n", columns("name", "who"), "ada bob"},
 		"of another spelling":   {"Wer genau?\nAda\n", columns("name", "wer genau"), "ada"},
+		"and two delimiters":    {"Wer genau?;a,b,c,d\nAda;1,2,3,4\n", columns("name", "wer genau"), "ada"},
 		"a column not there":    {"name\nAda\n", columns("id", "nr"), "line 1: --id-column: there is no column \"nr\". The columns are \"name\""},
 		"a column named twice":  {"nr,nr\n1,2\n", columns("id", "nr"), "line 1: --id-column: there are 2 columns \"nr\": rename one of them"},
 		"no id wanted":          {"id,email\n1,ada@x.org\n,bob@x.org\n", columns("id", "none"), "ada@x.org bob@x.org"},
