@@ -95,7 +95,7 @@ func diesAtCall(t *testing.T, n int, applied bool, act act, check func(*fixture)
 	}
 	ctx, die := context.WithCancel(t.Context())
 	defer die()
-	saved := filepath.Join(t.TempDir(), "saved")
+	saved := filepath.Join(memoryDir(t), "saved")
 	calls := 0
 	f.wrap = func(r *http.Request) (*http.Response, error) {
 		if calls++; calls == n {
