@@ -163,7 +163,7 @@ func takeColumns(header []string, rows []row, asked map[role]string) (taken, err
 		case found.as == asID && found.order > before.order:
 		case !slices.ContainsFunc(rows, func(r row) bool { return Key(r.cells[i]) != Key(r.cells[other]) }): // they say the same
 		default:
-			return t, fmt.Errorf("the columns %q and %q could both be the %s: %s says which", header[other], cell, found.as, flagFor(found.as))
+			return t, fmt.Errorf("the columns %q and %q could both be the %s: %s says which", brief(header[other]), brief(cell), found.as, flagFor(found.as))
 		}
 	}
 	for as, name := range asked {
@@ -246,12 +246,22 @@ func columnNamed(header []string, name string) (int, error) {
 	return 0, fmt.Errorf("there is no column %q. The columns are %s", name, quoted(header))
 }
 
+// brief is as much of a cell as an error needs: in a file that is no roster one can
+// be as long as the file.
+func brief(cell string) string {
+	const most = 60
+	if len(cell) <= most {
+		return cell
+	}
+	return strings.ToValidUTF8(cell[:most], "") + "…"
+}
+
 // quoted lists headers, and not all of very many.
 func quoted(header []string) string {
 	const most = 40
 	texts := make([]string, 0, most)
 	for _, cell := range header[:min(len(header), most)] {
-		texts = append(texts, fmt.Sprintf("%q", cell))
+		texts = append(texts, fmt.Sprintf("%q", brief(cell)))
 	}
 	if len(header) > most {
 		texts = append(texts, fmt.Sprintf("and %d more", len(header)-most))

@@ -154,7 +154,7 @@ func (r *Roster) skip(why string, lines ...int) {
 func (r Roster) Told() []string {
 	columns := make([]string, len(r.Columns))
 	for i, c := range r.Columns {
-		columns[i] = fmt.Sprintf("%s from %q", c.As, c.Header)
+		columns[i] = fmt.Sprintf("%s from %q", c.As, brief(c.Header))
 	}
 	told := []string{fmt.Sprintf("%s; %s; people are told apart by %s", r.Form, strings.Join(columns, ", "), r.Identity)}
 	rows, whys := 0, []string{}
@@ -384,7 +384,7 @@ func (t taken) limit(row row) (*account.Credits, string) {
 	}
 	limit, err := account.ParseCredits(text)
 	if err != nil || limit <= 0 {
-		return nil, fmt.Sprintf("%q is no limit in credits, as 2.5: --limit-column %s takes no limits from the file", text, None)
+		return nil, fmt.Sprintf("%q is no limit in credits, as 2.5: --limit-column %s takes no limits from the file", brief(text), None)
 	}
 	return &limit, ""
 }

@@ -240,6 +240,15 @@ func TestAWorkbookIsToldFromCSV(t *testing.T) {
 	}
 }
 
+func TestAnErrorIsShortWhateverTheFile(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	for _, in := range []string{long + "\n1\n", strings.Repeat("x,", 1<<19) + "\n" + strings.Repeat("1,", 1<<19), "email,limit\na@x.org," + long + "\n", "email\n" + long + "@x.org\n"} {
+		if got := people(in, Options{}); len(got) > 4000 || !strings.Contains(got, "line ") {
+			t.Errorf("%d bytes: %s", len(got), got[:min(len(got), 300)])
+		}
+	}
+}
+
 func TestAFileThatIsTooLargeIsRefused(t *testing.T) {
 	if got := people(strings.Repeat("a", maxBytes+1), Options{}); !strings.Contains(got, "MiB") {
 		t.Error(got)
