@@ -22,7 +22,7 @@ WASM_SOURCES := go.mod go.sum $(wildcard worker/page/page.*) $(shell find cmd/wo
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: node_modules/.package-lock.json ## install wrangler and the Node it wants
@@ -69,9 +69,9 @@ lint: setup $(STATICCHECK) ## check formatting, sources, locks, and what the Wor
 	go mod tidy -diff
 	cd tools && go mod tidy -diff
 	go vet ./...
-	go vet -tags e2e ./internal/...
+	go vet -tags e2e,clients ./internal/...
 	GOOS=js GOARCH=wasm go vet ./cmd/worker ./internal/edge
-	$(STATICCHECK) -tags e2e ./...
+	$(STATICCHECK) -tags e2e,clients ./...
 	GOOS=js GOARCH=wasm $(STATICCHECK) -checks inherit,-U1000 ./cmd/worker ./internal/edge
 	biome lint --error-on-warnings --diagnostic-level=warn
 	node tools/lockfile.mjs
@@ -112,10 +112,21 @@ fuzz: ## try every fuzzer for FUZZ=10s
 		done; \
 	done
 
+clients/js/node_modules/.package-lock.json: clients/js/package.json clients/js/package-lock.json
+	cd clients/js && npm ci --ignore-scripts --no-fund --no-audit --loglevel=error
+	@touch $@
+
+# Their tests on workerd take what `npm test` has built.
 .PHONY: clients
-clients: setup ## test the clients for app developers
-	cd clients/js && npm ci --ignore-scripts --no-fund --no-audit --loglevel=error && npm test
+clients: setup build clients/js/node_modules/.package-lock.json ## test the clients for app developers, on workerd too
+	cd clients/js && npm test
 	go test -count=1 ./clients/go/...
+	cd internal/e2e && go test -tags e2e,clients -count=1 -run '^TestClients' .
+
+.PHONY: no-failed-call
+no-failed-call: setup build clients/js/node_modules/.package-lock.json ## count calls that fail while keys rotate, with an overlap and without
+	cd clients/js && npm run build
+	cd internal/e2e && go test -tags e2e,clients -count=1 -v -timeout 30m -run 'TestClientsNoCallFails|TestWithoutAnOverlap' . -users 50 -for 2m
 
 .PHONY: soak
 FOR := 10m

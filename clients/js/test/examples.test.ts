@@ -1,7 +1,7 @@
 // The examples with the real packages. Against a Worker that runs, with a user whose key
-// works at OPENROUTER_URL:
+// works at OPENROUTER_URL, as `make clients` does:
 //
-//   LATCHKEY_URL=... LATCHKEY_TOKEN=... USER_ID=... OPENROUTER_URL=... npm test
+//   LATCHKEY_URL=... LATCHKEY_TOKEN=... USER_ID=... OPENROUTER_URL=... node --test build/test/examples.test.js
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -14,7 +14,7 @@ import { start, until } from "./setup.js";
 const { LATCHKEY_URL, LATCHKEY_TOKEN = "", USER_ID = "", OPENROUTER_URL = "https://openrouter.ai" } = process.env;
 
 /** Runs an example to its end; every line goes to `line` as it comes. */
-async function run(t: TestContext, name: string, env: object, line = (_: string) => {}): Promise<string> {
+async function run(t: TestContext, name: string, env: object, line: (line: string) => unknown = () => {}): Promise<string> {
   const path = fileURLToPath(new URL(`../examples/${name}.js`, import.meta.url));
   const child = spawn(process.execPath, [path], { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "inherit"] });
   t.after(() => child.kill());
@@ -28,10 +28,20 @@ async function run(t: TestContext, name: string, env: object, line = (_: string)
   return printed;
 }
 
+/** Has the Worker replace the user's key. */
+async function replaceKey(): Promise<void> {
+  const headers = { Authorization: `Bearer ${LATCHKEY_TOKEN}` };
+  const { status } = await fetch(`${LATCHKEY_URL}/api/users/me/openrouter-api-key/refresh`, { method: "POST", headers });
+  assert.equal(status, 200);
+}
+
 for (const name of ["openai", "openrouter-sdk", "ai-sdk"]) {
   test(`${name}: the key is replaced under the second call, and nobody notices`, async (t) => {
     if (LATCHKEY_URL) {
-      assert.notEqual(await run(t, name, { LATCHKEY_URL, LATCHKEY_TOKEN, OPENROUTER_URL }), "");
+      let replaced: Promise<void> | undefined;
+      const printed = await run(t, name, { LATCHKEY_URL, LATCHKEY_TOKEN, OPENROUTER_URL }, () => (replaced ??= replaceKey()));
+      await replaced;
+      assert.match(printed, /\S.*\n.*\S/s); // what two questions were answered
       return;
     }
     const { server, openrouter } = await start(t);
@@ -52,13 +62,12 @@ test("react-query: prefetched, hydrated, told of changes, cleared; and no key in
   const env = fake ? { LATCHKEY_URL: fake.url, LATCHKEY_TOKEN: token("ada"), USER_ID: "ada" } : { LATCHKEY_URL, LATCHKEY_TOKEN, USER_ID };
   const printed = await run(t, "react-query", env, async (line) => {
     if (!line.startsWith("page:")) return;
-    if (LATCHKEY_URL) {
-      await fetch(`${LATCHKEY_URL}/api/users/me/openrouter-api-key/refresh`, { method: "POST", headers: { Authorization: `Bearer ${LATCHKEY_TOKEN}` } });
-      return;
-    }
-    await until(() => fake?.sockets === 1);
-    fake?.charge("ada", 2.5);
+    if (!fake) return replaceKey();
+    await until(() => fake.sockets === 1);
+    fake.charge("ada", 2.5);
   });
+  const left = "<p>[\\d.]+ of [\\d.]+ credits are left</p>\n";
+  assert.match(printed, new RegExp(`^server: ${left}page: ${left}page, after a change: ${left}queries after sign-out: 0\n$`));
   if (!fake) return;
   assert.equal(
     printed,
