@@ -155,6 +155,12 @@ bench: setup dry-run ## measure latchkey beside other ways to do its job (BENCH=
 	go build -o build/bench/bench ./cmd/bench
 	@exec build/bench/bench $(BENCH)
 
+.PHONY: idle
+SOCKETS := 10000
+idle: setup dry-run ## measure what SOCKETS=10000 idle sockets take
+	go build -o build/idle ./cmd/idle
+	@exec build/idle -sockets $(SOCKETS)
+
 # A section [env.…] of wrangler.toml.
 ENV := production
 
