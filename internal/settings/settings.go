@@ -110,7 +110,7 @@ func Parse(getenv func(string) string, bound func(string) bool) (Settings, error
 		AllowedOrigins: p.origins("ALLOWED_ORIGINS"),
 		Sealer:         p.sealer("KEY_ENCRYPTION_KEY", "KEY_ENCRYPTION_KEY_PREVIOUS"),
 	}
-	if getenv("JWT_SECRET_CLOUD") == "" && getenv("JWT_PUBLIC_KEY") == "" && getenv("JWT_JWKS_URL") == "" {
+	if getenv("JWT_SECRET_CLOUD") == "" && p.text("JWT_PUBLIC_KEY", "") == "" && p.text("JWT_JWKS_URL", "") == "" {
 		p.bad("JWT_SECRET_CLOUD, JWT_PUBLIC_KEY or JWT_JWKS_URL", "is missing")
 	}
 	if getenv("ADMIN_TOKEN") != "" {

@@ -128,9 +128,11 @@ func TestTokensNeedASecretOrAPublicKeyOrAKeySet(t *testing.T) {
 			t.Errorf("%s alone: %v", name, err)
 		}
 	}
-	_, err := parse(map[string]string{"JWT_SECRET_CLOUD": "", "JWT_SECRET_CLOUD_PREVIOUS": secrets["JWT_SECRET_CLOUD"]})
-	if want := "JWT_SECRET_CLOUD, JWT_PUBLIC_KEY or JWT_JWKS_URL is missing"; err == nil || err.Error() != want {
-		t.Errorf("none of them: %v, want %s", err, want)
+	for name, value := range map[string]string{"JWT_SECRET_CLOUD_PREVIOUS": secrets["JWT_SECRET_CLOUD"], "JWT_PUBLIC_KEY": " ", "JWT_JWKS_URL": "\t"} {
+		_, err := parse(map[string]string{"JWT_SECRET_CLOUD": "", name: value})
+		if want := "JWT_SECRET_CLOUD, JWT_PUBLIC_KEY or JWT_JWKS_URL is missing"; err == nil || err.Error() != want {
+			t.Errorf("none of them, but %s: %v, want %s", name, err, want)
+		}
 	}
 }
 
