@@ -299,7 +299,7 @@ func consists(text, characters string) bool {
 // provisioningKey reads the key that makes keys. OpenRouter calls it a management
 // key now, so that it goes by two names.
 func (p *parser) provisioningKey(name, newName string) seal.Secret {
-	value, newValue := p.getenv(name), p.getenv(newName)
+	value, newValue := p.text(name, ""), p.text(newName, "")
 	switch {
 	case value == "" && newValue == "":
 		p.bad(name+" or "+newName, "is missing")

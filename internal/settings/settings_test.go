@@ -139,7 +139,8 @@ func TestTokensNeedASecretOrAPublicKeyOrAKeySet(t *testing.T) {
 func TestTheProvisioningKeyGoesByTwoNames(t *testing.T) {
 	const key, other = "sk-or-v1-a-key-of-nobody", "sk-or-v1-another-key-of-nobody"
 	for _, c := range []struct{ provisioning, management, named string }{
-		{key, "", ""}, {"", key, ""}, {key, key, ""},
+		{key, "", ""}, {"", key, ""}, {key, key, ""}, {key + "\n", " ", ""}, {key, key + " ", ""},
+		{" ", "\n", "OPENROUTER_PROVISIONING_API_KEY or OPENROUTER_MANAGEMENT_KEY "},
 		{"", "", "OPENROUTER_PROVISIONING_API_KEY or OPENROUTER_MANAGEMENT_KEY "},
 		{key, other, "OPENROUTER_MANAGEMENT_KEY "},
 	} {
