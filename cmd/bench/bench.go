@@ -190,15 +190,15 @@ func (b *bench) stopAll() {
 // introduce has everybody ask for a first key whom a load of these phases takes to
 // have one.
 func (b *bench) introduce(ctx context.Context, phases ...phase) error {
-	known := b.regulars
-	for _, l := range b.loads {
-		if slices.Contains(phases, l.phase) && !l.unknown {
-			known = append(slices.Clip(known), l.users...)
-		}
-	}
-	slices.SortFunc(known, func(a, b user) int { return strings.Compare(a.id, b.id) })
-	known = slices.Compact(known)
 	for _, c := range b.subjects {
+		known := slices.Clone(b.regulars)
+		for _, l := range b.loads {
+			if slices.Contains(phases, l.phase) && !l.unknown && !slices.Contains(l.without, c.name) {
+				known = append(known, l.users...)
+			}
+		}
+		slices.SortFunc(known, func(a, b user) int { return strings.Compare(a.id, b.id) })
+		known = slices.Compact(known)
 		progress("first keys for %d users of %s", len(known), c.title)
 		l := load{title: "getting ready", connections: 32, outcomes: []string{"provisioned", "kept"}} // kept: the regulars, where there were loads before
 		if _, err := b.put(ctx, l, c, known, 0); err != nil {
