@@ -101,7 +101,6 @@ type result struct {
 	calls    map[string]int
 	most     int    // GETs of one key at once
 	refused  int    // calls that OpenRouter refused, being asked too often
-	resident int64  // bytes of memory that workerd had at the end; 0 where it is not known
 	wrong    int    // requests that got a wrong answer, or none
 	why      string // the first of them, for people
 	used     usage  // where the subject is metered
@@ -197,7 +196,7 @@ func (l load) run(ctx context.Context, c *subject, users []user, span time.Durat
 	r.requests, r.rate = len(all), float64(len(all))/elapsed.Seconds()
 	r.p50, r.p99 = percentile(all, 50), percentile(all, 99)
 	r.cpu, r.calls, r.most = cpu/time.Duration(len(all)), u.calls, u.most
-	r.refused, r.resident = u.refused, c.resident()
+	r.refused = u.refused
 	return r, nil
 }
 

@@ -31,15 +31,14 @@ type round struct {
 	P99      float64 `json:"p99"`
 	CPU      float64 `json:"cpu"` // 0: not known
 	Wrong    int     `json:"wrong,omitempty"`
-	Refused  int     `json:"refused,omitempty"`  // calls that OpenRouter refused, being asked too often
-	Resident int64   `json:"resident,omitempty"` // bytes of memory that workerd had at the end
-	Used     *usage  `json:"used,omitempty"`     // where what Cloudflare bills was counted
+	Refused  int     `json:"refused,omitempty"` // calls that OpenRouter refused, being asked too often
+	Used     *usage  `json:"used,omitempty"`    // where what Cloudflare bills was counted
 }
 
 func (r result) round() round {
 	kept := round{
 		Requests: r.requests, Rate: r.rate, P50: milliseconds(r.p50), P99: milliseconds(r.p99), CPU: milliseconds(r.cpu),
-		Wrong: r.wrong, Refused: r.refused, Resident: r.resident,
+		Wrong: r.wrong, Refused: r.refused,
 	}
 	if r.used != (usage{}) {
 		kept.Used = &r.used

@@ -195,18 +195,6 @@ func (c *subject) cpu() time.Duration {
 	return time.Duration(user+system) * tick
 }
 
-// resident returns the bytes of memory that workerd has, or 0 where there is no
-// /proc to tell.
-func (c *subject) resident() int64 {
-	statm, err := os.ReadFile("/proc/" + strconv.Itoa(c.workerd) + "/statm")
-	if err != nil {
-		return 0
-	}
-	fields := strings.Fields(string(statm))
-	pages, _ := strconv.ParseInt(fields[1], 10, 64)
-	return pages * int64(os.Getpagesize())
-}
-
 // tick is the unit of processor time in /proc.
 const tick = time.Second / 100
 

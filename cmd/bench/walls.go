@@ -8,12 +8,12 @@ import "time"
 // d1Busy is how long a call keeps D1's one writer, and limitedCalls how many calls a
 // second OpenRouter carries out.
 const (
-	d1Busy       = 50 * time.Millisecond
+	d1Busy       = 30 * time.Millisecond
 	limitedCalls = 100
 )
 
 func wallLoads(regulars []user) []load {
-	kept := load{phase: walled, users: regulars, long: 2, outcomes: []string{"kept"}}
+	kept := load{phase: walled, users: newUsers("wall-kept", 512), long: 2, outcomes: []string{"kept"}}
 	with := func(l load, name, title string, connections int, change func(*load)) load {
 		l.name, l.title, l.connections = "walls/"+name, "walls: "+title, connections
 		l.without, l.extra = []string{"plain", "floor", "serve"}, true
