@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -126,10 +128,10 @@ func (c *subject) log() string { return c.state + ".log" }
 
 // logged is how much it has logged so far, in bytes.
 func (c *subject) logged() (int64, error) {
-	if c.state == "" {
-		return 0, nil // nothing was started
-	}
 	log, err := os.Stat(c.log())
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
 	if err != nil {
 		return 0, err
 	}
