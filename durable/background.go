@@ -35,7 +35,7 @@ func (b *background) next() (Task, bool) {
 	if st.d1Pending() && !st.D1.Due.After(now) {
 		return Task{Kind: syncD1}, true
 	}
-	if p := st.Pending; p != nil && (p.Kind == PendingCreate || p.Kind == PendingAssign && busy) {
+	if p := st.Pending; p != nil && (p.Op != "" || p.Kind == PendingAssign && busy) {
 		return Task{}, false // on the way to an answer only that is sent
 	}
 	for _, task := range st.Tasks {

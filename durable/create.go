@@ -11,40 +11,67 @@ import (
 
 // This file makes keys.
 
+// creation is a key that is made: that it is was written down.
+type creation struct {
+	op     string
+	made   NewKey
+	before func(*State) // what is yet to become of the present key, with the next write
+}
+
 // create makes a key: the first one, the next one, or the first of a new quota.
 // before says what becomes of the present key before the POST is sent: it is gone by
 // now, or it works until it is deleted or settled in the background.
 func (f flow) create(kind account.Kind, before func(*State)) (Outcome, error) {
-	id := f.newOp()
-	made := NewKey{Kind: kind, ExpiresAt: f.rules().expiry()}
-	room := false
-	// Dying after this write leaves a key that may exist and that nobody can use:
-	// whoever comes next takes another id, and the alarm looks for this one.
+	var ordered *creation
 	err := f.store.apply(func(st *State) *account.Entry {
 		st.abandonAssign(f.now())
 		before(st)
-		st.Pending = nil
-		var allowed bool
-		made.Limit, allowed = f.rules().newLimit(kind, st)
-		if room = allowed && len(st.Tasks) <= maxTasks; room { // one more than there may be for the key that was given up
-			st.Pending = &Pending{Kind: PendingCreate, Op: id, Since: f.now(), Due: f.firstRetryAt()}
-		}
+		ordered = f.order(kind, st)
 		return nil
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
-	case !room && kind == account.Rotate && f.settings.Policy.Spent(f.store.snapshot().Record.RemainingLimit):
+	}
+	return f.send(kind, ordered)
+}
+
+// order notes that a key is made; it returns nil where there may be none. Dying after
+// it was written leaves a key that may exist and that nobody can use: whoever comes
+// next takes another id, and the alarm looks for this one.
+func (f flow) order(kind account.Kind, st *State) *creation {
+	st.Pending = nil
+	made, allowed := f.newKey(kind, st)
+	if !allowed {
+		return nil
+	}
+	id := f.newOp()
+	st.Pending = &Pending{Kind: PendingCreate, Op: id, Since: f.now(), Due: f.firstRetryAt()}
+	return &creation{id, made, nothing}
+}
+
+// newKey is the key that may be made now; false: none may.
+func (f flow) newKey(kind account.Kind, st *State) (NewKey, bool) {
+	limit, allowed := f.rules().newLimit(kind, st)
+	room := len(st.Tasks) <= maxTasks // one more than there may be for the key that was given up
+	return NewKey{Kind: kind, Limit: limit, ExpiresAt: f.rules().expiry()}, allowed && room
+}
+
+// send sends the POST of a key that was ordered, and makes the key the user's.
+func (f flow) send(kind account.Kind, ordered *creation) (Outcome, error) {
+	switch {
+	case ordered == nil && kind == account.Rotate && f.settings.Policy.Spent(f.store.snapshot().Record.RemainingLimit):
 		return f.renew() // a key was settled meanwhile
-	case !room:
+	case ordered == nil:
 		return f.orPresent(f.noRoom())
 	}
+	id, made := ordered.op, ordered.made
 	key, hash, failed := f.keys.Create(openrouter.NewKey{
 		Name: openrouter.KeyName(f.settings.KeyNamePrefix, f.user, id), Limit: &made.Limit, ExpiresAt: made.ExpiresAt,
 	})
 	if failed != nil {
 		// Never repeated: if it was carried out, a second POST would make a second key.
 		err := f.store.apply(func(st *State) *account.Entry {
+			ordered.before(st)
 			// Only the documented refusals say that nothing was made: anything else, 429
 			// too, may come from a gateway that had passed the POST on.
 			var e *openrouter.Error
@@ -54,16 +81,23 @@ func (f flow) create(kind account.Kind, before func(*State)) (Outcome, error) {
 			st.Pending = nil
 			return nil
 		})
-		return f.orPresent(errors.Join(failed, err))
+		if err != nil {
+			return "", errors.Join(failed, err)
+		}
+		return f.orPresent(failed)
 	}
 	made.Key, made.Hash = f.settings.Sealer.Seal(f.user, key), hash
 	if f.settings.Guardrail == "" {
 		// Dying before this write loses the key's text for good: see above.
-		return outcomes[kind], f.store.apply(f.accept(made))
+		return outcomes[kind], f.store.apply(func(st *State) *account.Entry {
+			ordered.before(st)
+			return f.accept(made)(st)
+		})
 	}
 	// The same here; dying after it leaves a key that is ours and has no guardrail
 	// yet: nobody gets it before it has.
-	err = f.store.apply(func(st *State) *account.Entry {
+	err := f.store.apply(func(st *State) *account.Entry {
+		ordered.before(st)
 		st.Pending = &Pending{Kind: PendingAssign, New: &made, Since: f.now(), Due: f.firstRetryAt()}
 		return nil
 	})

@@ -74,8 +74,11 @@ func (f flow) read() (Outcome, error) {
 	// The charge is final with this write. If we die before it, the next reading
 	// finds the same usage again; after it, the usage is charged and usage_limit
 	// is what the next reading starts from. A key that is to go is marked in the
-	// same write: the DELETE follows, here or by whoever comes next.
+	// same write, and so is that another one is made: the calls follow, here or by
+	// whoever comes next.
 	var next step
+	var ordered *creation
+	var early time.Duration
 	err = f.store.apply(func(st *State) *account.Entry {
 		f.rename(st)
 		rules := f.rules()
@@ -85,8 +88,13 @@ func (f flow) read() (Outcome, error) {
 			st.ReadAt = timestamp(rules.now)
 		}
 		final := rules.final(st, asked)
-		if next = rules.decide(st, key, spent, final); next == deleteFirst {
-			st.Pending = &Pending{Kind: PendingDelete, Hash: key.Hash, Final: final, Since: rules.now, Due: f.firstRetryAt()}
+		switch next = rules.decide(st, key, spent, final); next {
+		case deleteFirst:
+			st.Pending = &Pending{Kind: PendingDelete, Hash: key.Hash, Final: final, Op: f.newOp(), Since: rules.now, Due: f.firstRetryAt()}
+		case createFirst:
+			ordered = f.order(account.Rotate, st)
+		case renewQuota:
+			ordered, early = f.orderRenewal(st)
 		}
 		if f.request.Action == Refresh { // any of the keys before may be the one that leaked
 			st.endOverlaps(rules.now)
@@ -102,11 +110,11 @@ func (f flow) read() (Outcome, error) {
 	case refuseDisabled:
 		return "", problem.New(problem.KeyDisabled, "An operator has disabled this user's key.")
 	case renewQuota:
-		return f.renew()
+		return f.sendRenewal(ordered, early)
 	case wait:
 		return "", f.noRoom()
 	case createFirst:
-		return f.create(account.Rotate, nothing)
+		return f.send(account.Rotate, ordered)
 	case deleteFirst:
 		return f.deleteAndCreate()
 	}
@@ -115,25 +123,41 @@ func (f flow) read() (Outcome, error) {
 
 // renew starts a spent quota anew, where it is time.
 func (f flow) renew() (Outcome, error) {
-	left := f.settings.Policy.RenewIn(f.store.snapshot().Record.CreatedAt, f.now())
-	if left <= 0 {
-		return f.create(account.Renew, func(st *State) { st.retireKey(f.now()) })
-	}
-	// Dying before this write leaves the key to the next request; after it, the
-	// alarm deletes it.
+	var ordered *creation
+	var early time.Duration
 	err := f.store.apply(func(st *State) *account.Entry {
-		f.rename(st)
-		if f.settings.SettleAfter > 0 && st.Record.Hash != "" { // the quota goes on
-			st.queueSettle(DisableKey, f.now(), f.now())
-			st.dropKey()
-		}
-		st.retireKey(f.now())
+		ordered, early = f.orderRenewal(st)
 		return nil
 	})
 	if err != nil {
 		return "", err
 	}
-	return "", f.exhausted("The quota is spent. It begins anew later.", left)
+	return f.sendRenewal(ordered, early)
+}
+
+// orderRenewal notes that the first key of a new quota is made, or drops the key where
+// it is too early for that by so much. Dying before this is written leaves the key to
+// the next request; after it, the alarm deletes it.
+func (f flow) orderRenewal(st *State) (ordered *creation, early time.Duration) {
+	if early = f.settings.Policy.RenewIn(st.Record.CreatedAt, f.now()); early <= 0 {
+		st.retireKey(f.now())
+		return f.order(account.Renew, st), 0
+	}
+	f.rename(st)
+	if f.settings.SettleAfter > 0 && st.Record.Hash != "" { // the quota goes on
+		st.queueSettle(DisableKey, f.now(), f.now())
+		st.dropKey()
+	}
+	st.retireKey(f.now())
+	return nil, early
+}
+
+// sendRenewal makes the first key of a new quota, unless it is too early.
+func (f flow) sendRenewal(ordered *creation, early time.Duration) (Outcome, error) {
+	if early > 0 {
+		return "", f.exhausted("The quota is spent. It begins anew later.", early)
+	}
+	return f.send(account.Renew, ordered)
 }
 
 // exhausted is the answer where there may be no key for so long.

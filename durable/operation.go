@@ -29,13 +29,18 @@ type operation struct {
 // it. Its key, if there is one, can be used by nobody and is looked for in the
 // background.
 func (op *operation) abandonCreate() error {
-	if p := op.store.snapshot().Pending; p == nil || p.Kind != PendingCreate {
+	if p := op.store.snapshot().Pending; p == nil || p.Op == "" {
 		return nil
 	}
 	return op.store.apply(func(st *State) *account.Entry {
 		// Since when the POST was sent, however long ago: its key is as old.
-		st.queueOrphan(st.Pending.Op, st.Pending.Since, op.now(), op.firstRetryAt())
-		st.Pending = nil
+		lost, sent := st.Pending.Op, st.Pending.Since
+		if st.Pending.Kind == PendingDelete { // which is repeated; the POST came after it
+			st.Pending.Op, sent = "", sent.Add(op.settings.OpenRouterTimeout)
+		} else {
+			st.Pending = nil
+		}
+		st.queueOrphan(lost, sent, op.now(), op.firstRetryAt())
 		return nil
 	})
 }

@@ -16,7 +16,7 @@ func (f flow) deleteAndCreate() (Outcome, error) {
 	outcome, err := f.replace()
 	var failure *openrouter.Error
 	st := f.store.snapshot()
-	if !f.rules().usable(st) || !errors.As(err, &failure) || failure.Uncertain || st.Pending == nil || st.Pending.Kind != PendingDelete {
+	if !f.rules().usable(st) || !errors.As(err, &failure) || failure.Uncertain || st.Pending == nil || st.Pending.Kind != PendingDelete || st.Pending.Op != "" {
 		return outcome, err
 	}
 	f.line.Err = err.Error()
@@ -33,6 +33,15 @@ func (f flow) deleteAndCreate() (Outcome, error) {
 func (f flow) replace() (Outcome, error) {
 	if err := f.finishDeletion(); err != nil {
 		return "", err
+	}
+	if p := f.store.snapshot().Pending; p != nil && p.Op != "" {
+		// That another key is made was written before the DELETE. What that has ended is
+		// written with what comes of the POST: dying before repeats the DELETE.
+		after := f.store.snapshot().clone()
+		f.ended(after)
+		if made, allowed := f.newKey(account.Rotate, after); allowed {
+			return f.send(account.Rotate, &creation{p.Op, made, f.ended})
+		}
 	}
 	return f.create(account.Rotate, f.ended)
 }
@@ -53,7 +62,11 @@ func (f flow) finishDeletion() error {
 		end = f.keys.Disable
 	}
 	if failed := end(pending.Hash); failed != nil {
-		return errors.Join(failed, f.store.apply(func(st *State) *account.Entry { st.postponePending(f.now()); return nil }))
+		return errors.Join(failed, f.store.apply(func(st *State) *account.Entry {
+			st.Pending.Op = "" // the POST was not sent
+			st.postponePending(f.now())
+			return nil
+		}))
 	}
 	return nil
 }

@@ -38,10 +38,11 @@ func TestEveryFieldOfAStateIsEncodedAsJSONHasIt(t *testing.T) {
 			}
 		}
 	}
-	creating, assigning := full, full
+	replacing, creating, assigning := full, full, full
+	replacing.Pending = &Pending{Kind: PendingDelete, Hash: "b", Op: "c", Since: at, Due: at}
 	creating.Pending = &Pending{Kind: PendingCreate, Op: "c", Since: at, Due: at}
 	assigning.Pending = &Pending{Kind: PendingAssign, New: &NewKey{Kind: account.Renew, Key: "g", Hash: "h", Limit: 7, ExpiresAt: at}, Since: at, Due: at}
-	for _, st := range []State{full, creating, assigning, {}, {D1: D1Status{Seq: 1}}} {
+	for _, st := range []State{full, replacing, creating, assigning, {}, {D1: D1Status{Seq: 1}}} {
 		encoded := st.encode()
 		if want, err := json.Marshal(st); err != nil || encoded != string(want) {
 			t.Errorf("\n got %s\nwant %s, %v", encoded, want, err)

@@ -107,7 +107,7 @@ type PendingKind string
 
 // The kinds of pending call.
 const (
-	PendingDelete  PendingKind = "delete"  // a DELETE of the key (under SETTLE_AFTER, a PATCH that disables it) may have been sent
+	PendingDelete  PendingKind = "delete"  // a DELETE of the key (under SETTLE_AFTER, a PATCH that disables it) may have been sent; with an Op the POST, too
 	PendingCreate  PendingKind = "create"  // a POST may have been sent
 	PendingAssign  PendingKind = "assign"  // a key is ours, and has to come under the guardrail before anybody gets it
 	PendingUnknown PendingKind = "unknown" // a later version has left it: nothing is done with the user's key
@@ -120,7 +120,7 @@ type Pending struct {
 	Kind  PendingKind
 	Hash  string  // of the key to delete
 	Final bool    // nothing can show up late on the key to delete: it is not settled
-	Op    string  // of the POST
+	Op    string  // of the POST; beside a deletion of the one that follows on it
 	New   *NewKey // to be assigned
 	Since time.Time
 	Tries int // that failed
@@ -138,8 +138,8 @@ type NewKey struct {
 	ExpiresAt time.Time       `json:"expires_at,omitzero"`
 }
 
-// storedPending is a pending call in storage. One of delete, create and assign says
-// of which kind it is.
+// storedPending is a pending call in storage. The first of delete, create and assign
+// that is set says of which kind it is.
 type storedPending struct {
 	Delete string    `json:"delete,omitempty"` // hash
 	Final  bool      `json:"final,omitempty"`
@@ -155,7 +155,7 @@ func (p Pending) MarshalJSON() ([]byte, error) {
 	s := storedPending{Final: p.Final, Since: p.Since, Tries: p.Tries, Due: p.Due}
 	switch p.Kind {
 	case PendingDelete:
-		s.Delete = p.Hash
+		s.Delete, s.Create = p.Hash, p.Op
 	case PendingCreate:
 		s.Create = p.Op
 	case PendingAssign:
@@ -177,7 +177,7 @@ func (p *Pending) UnmarshalJSON(text []byte) error {
 	*p = Pending{Final: s.Final, Since: s.Since, Tries: s.Tries, Due: s.Due}
 	switch {
 	case s.Delete != "":
-		p.Kind, p.Hash = PendingDelete, s.Delete
+		p.Kind, p.Hash, p.Op = PendingDelete, s.Delete, s.Create
 	case s.Create != "":
 		p.Kind, p.Op = PendingCreate, s.Create
 	case s.Assign != nil:
