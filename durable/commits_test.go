@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"latchkey/durable"
+	"latchkey/internal/problem"
 )
 
 // TestHowOftenStorageIsWritten: a commit waits for a disk, in production for several.
@@ -70,6 +71,44 @@ func TestHowOftenStorageIsWritten(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAFirstKeyIsOrderedWhileD1IsAsked: what D1 takes and what a commit takes are not
+// waited for one after the other.
+func TestAFirstKeyIsOrderedWhileD1IsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newSimulation(1)
+		got := w.ask(ada, durable.Me)
+		if calls, writes := len(w.waiting), w.instance(ada).writes; calls != 1 || w.waiting[0].method != "D1" || writes != 1 {
+			t.Errorf("%d calls are waited for, and %d writes were made", calls, writes)
+		}
+		w.drain()
+		w.expect(got, "provisioned")
+		w.checkRest()
+		w.report(t, t.Name())
+	})
+}
+
+// TestAnOrderIsTakenBackWhereD1GivesNoAnswer: no key is looked for, and D1 is asked
+// again before the next one is made.
+func TestAnOrderIsTakenBackWhereD1GivesNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newSimulation(1)
+		oldRow(w)
+		w.fail("D1", notSent)
+		w.expect(w.asked(durable.Me), problem.UpstreamUnavailable)
+		w.expect(w.asked(durable.Me), problem.UpstreamUnavailable)
+		if writes := w.instance(ada).writes; writes != 2 {
+			t.Errorf("%d writes, want one to order and one to take back", writes)
+		}
+		w.decide = nil
+		w.expect(w.asked(durable.Me), "kept")
+		if ops := opsOf(w); !slices.Equal(ops, []string{"get"}) {
+			t.Errorf("calls %v", ops)
+		}
+		w.checkRest()
+		w.report(t, t.Name())
+	})
 }
 
 // TestADeletionThatFailsLeavesNoKeyToLookFor: its POST was not sent.

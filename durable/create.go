@@ -39,7 +39,7 @@ func (f flow) create(kind account.Kind, before func(*State)) (Outcome, error) {
 // it was written leaves a key that may exist and that nobody can use: whoever comes
 // next takes another id, and the alarm looks for this one.
 func (f flow) order(kind account.Kind, st *State) *creation {
-	st.Pending = nil
+	st.Pending, st.Unseen = nil, false
 	made, allowed := f.newKey(kind, st)
 	if !allowed {
 		return nil

@@ -35,6 +35,8 @@ func (f flow) ensure() (Outcome, error) {
 	switch {
 	case st.Pending != nil && st.Pending.Kind == PendingUnknown:
 		return "", fmt.Errorf("%w: a pending call", errUnknownKind)
+	case record == nil && f.ahead != nil:
+		return f.send(account.Provision, f.ahead)
 	case record == nil:
 		return f.create(account.Provision, nothing)
 	case f.settings.Policy.Spent(record.RemainingLimit) && !st.Disabled:

@@ -22,36 +22,83 @@ func (op *operation) load() error {
 // user: from an object that was lost, or from an older table. Others may be able
 // to write there, so of its key no more is believed than that it opens: the hash
 // is that of the key, and of a row without one nothing is done at OpenRouter.
+//
+// Most who come first are new. So a first key is ordered while D1 is asked, and the
+// order is taken back where D1 knows the user or gives no answer.
 func (op *operation) importRow() error {
 	if !op.store.empty() {
 		return nil
 	}
-	record, found, err := op.table.Find(op.user)
-	_, senseless := errors.AsType[*users.DamagedError](err)
+	var orderAhead func()
+	var failed error
+	if op.request.Action.wantsKey() && !op.store.snapshot().Unseen {
+		orderAhead = func() { failed = op.orderAhead() }
+	}
+	record, found, err := op.table.FindMeanwhile(op.user, orderAhead)
+	if _, senseless := errors.AsType[*users.DamagedError](err); senseless {
+		err = &damaged{err}
+	}
 	switch {
-	case senseless:
-		return &damaged{err}
-	case err != nil:
+	case failed != nil:
+		return failed
+	case err != nil && op.ahead == nil:
 		return err
+	case err != nil:
+		// Dying before this write has a key looked for that was not asked for.
+		return errors.Join(err, op.store.apply(func(st *State) *account.Entry { op.takeBack(st); return nil }))
 	case !found:
 		return nil
 	}
 	unsealed := isKey(record.Key)
 	record.Key, record.Hash = op.importKey(record.Key)
 	// Dying before this write leaves it to the next request to look again.
-	return op.store.apply(func(st *State) *account.Entry {
-		if st.Record != nil || st.Pending != nil {
+	err = op.store.apply(func(st *State) *account.Entry {
+		op.takeBack(st)
+		if st.Record != nil || st.Pending != nil && !st.Unseen {
 			return nil // somebody was faster
 		}
-		st.Record, st.D1.Seq = &record, record.Seq
+		st.Record, st.D1.Seq, st.Unseen = &record, record.Seq, false
 		// Anybody who writes there could have put an unsealed key of their own: it is
 		// handed out once a reading says that it is one of ours.
 		st.Disabled = unsealed
 		if record.Suspended && record.Hash != "" { // the object was lost while it deleted the key
-			st.Pending = &Pending{Kind: PendingDelete, Hash: record.Hash, Since: op.now(), Due: op.firstRetryAt()}
+			deletion := &Pending{Kind: PendingDelete, Hash: record.Hash, Since: op.now(), Due: op.firstRetryAt()}
+			if st.Pending != nil { // of a first key that somebody else has ordered
+				deletion.Op, deletion.Since = st.Pending.Op, st.Pending.Since
+			}
+			st.Pending = deletion
 		}
 		return nil
 	})
+	op.ahead = nil
+	return err
+}
+
+// orderAhead orders a first key. Dying after this write leaves, as with any order, a key
+// that may exist, and D1 to be asked once more.
+func (op *operation) orderAhead() error {
+	return op.store.apply(func(st *State) *account.Entry {
+		if st.Record != nil || st.Pending != nil {
+			return nil // somebody was faster
+		}
+		if op.ahead = (flow{op}).order(account.Provision, st); op.ahead != nil {
+			op.ahead.before = func(st *State) { st.Unseen = false }
+			st.Unseen = true
+		}
+		return nil
+	})
+}
+
+// takeBack takes back what was ordered ahead: its POST was not sent.
+func (op *operation) takeBack(st *State) {
+	p := st.Pending
+	switch {
+	case op.ahead == nil || p == nil || p.Op != op.ahead.op:
+	case p.Kind == PendingDelete:
+		p.Op = ""
+	default:
+		st.Pending = nil
+	}
 }
 
 // importKey returns the key of a row, sealed, and its hash; both empty where it

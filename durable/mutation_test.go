@@ -31,7 +31,7 @@ var mutants = []struct {
 		{"replace.go", "if failed := end(pending.Hash); failed != nil {", "if failed := error(nil); end != nil && failed != nil {"}}},
 	{"POST sent before it is written down", []edit{{"create.go", "	st.Pending = &Pending{Kind: PendingCreate, Op: id, Since: f.now(), Due: f.firstRetryAt()}\n", ""}}},
 	{"the POST after a DELETE sent before it is written down", []edit{{"task.go", "s.Delete, s.Create = p.Hash, p.Op", "s.Delete = p.Hash"}}},
-	{"the POST after a DELETE repeated", []edit{{"operation.go", "p == nil || p.Op == \"\" {", "p == nil || p.Kind != PendingCreate {"}}},
+	{"the POST after a DELETE repeated", []edit{{"operation.go", "p.Op == \"\" || op.ahead", "p.Kind != PendingCreate || op.ahead"}}},
 	{"a POST after a DELETE that failed thought to be sent", []edit{{"replace.go", "			st.Pending.Op = \"\" // the POST was not sent\n", ""}}},
 	{"a deleted key kept once its POST was answered", []edit{{"create.go", "			ordered.before(st)\n			return f.accept(made)(st)\n", "			return f.accept(made)(st)\n"}}},
 	{"a deleted key kept once its POST failed", []edit{{"create.go", "			ordered.before(st)\n			// Only the documented", "			// Only the documented"}}},
@@ -72,6 +72,9 @@ var mutants = []struct {
 	{"a key to settle carried into the next quota", []edit{{"state.go", "		if task.settles() {\n			st.Tasks[i]", "		if false {\n			st.Tasks[i]"}}},
 	{"a key settled at once", []edit{{"background.go", "!task.Due.After(now) {", "(!task.Due.After(now) || task.Kind == SettleKey) {"}}},
 	{"a key stored unsealed", []edit{{"create.go", "made.Key, made.Hash = f.settings.Sealer.Seal(f.user, key), hash", "made.Key, made.Hash = key.Reveal(), hash"}}},
+	{"a user taken for new whom D1 knows", []edit{{"import.go", "			st.Unseen = true\n", ""}}},
+	{"a first key made for a user whom D1 knows", []edit{{"import.go", "		op.takeBack(st)\n		if st.Record", "		if st.Record"}}},
+	{"a first key left ordered where D1 gave no answer", []edit{{"import.go", "{ op.takeBack(st); return nil }", "{ return nil }"}}},
 	{"D1 not asked for an unknown user", []edit{{"import.go", "if !op.store.empty() {", "if true {"}}},
 	{"what is not settled yet not reserved", []edit{{"state.go", "			most += max(task.Left, 0)\n", "			most += 0\n"}}},
 	{"the key that is given up not reserved", []edit{{"rules.go", "	reserve := max(left, 0)\n", "	reserve := 0 * left\n"}}},
@@ -103,6 +106,18 @@ var mutants = []struct {
 	{"a key told that an operator disabled", []edit{{"sockets.go", "record.Suspended || st.Disabled ||", "record.Suspended ||"}}},
 	{"a socket left open past its token", []edit{{"sockets.go", "		if !each.Expires.After(now) {\n", "		if false {\n"}}},
 	{"no alarm for the end of a token", []edit{{"schedule.go", "	if !expiry.IsZero() {\n", "	if false {\n"}}},
+}
+
+// TestEveryMutationFindsItsPlace, so that whoever moves the code learns it at once.
+func TestEveryMutationFindsItsPlace(t *testing.T) {
+	for _, m := range mutants {
+		for _, e := range m.edits {
+			source, err := os.ReadFile(e.file)
+			if n := strings.Count(string(source), e.old); err != nil || n != 1 {
+				t.Errorf("%s: %s has %q %d times, not once: %v", m.name, e.file, e.old, n, err)
+			}
+		}
+	}
 }
 
 // TestEveryMutationIsCaught runs the simulation against each mutant.

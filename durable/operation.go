@@ -23,13 +23,14 @@ type operation struct {
 	newOp     func() string
 	loadState func() error // reads what is stored, once
 	line      *oplog.Line  // of this request
+	ahead     *creation    // a first key that was ordered while D1 was asked; nil: none was
 }
 
 // abandonCreate ends a creation whose answer never came: the object died over
 // it. Its key, if there is one, can be used by nobody and is looked for in the
 // background.
 func (op *operation) abandonCreate() error {
-	if p := op.store.snapshot().Pending; p == nil || p.Op == "" {
+	if p := op.store.snapshot().Pending; p == nil || p.Op == "" || op.ahead != nil {
 		return nil
 	}
 	return op.store.apply(func(st *State) *account.Entry {

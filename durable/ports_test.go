@@ -194,7 +194,10 @@ func respond(status int, body string) *http.Response {
 }
 
 // Batch implements users.DB.
-func (p port) Batch(statements []users.Statement) ([]json.RawMessage, error) {
+func (p port) Batch(statements []users.Statement, sent func()) ([]json.RawMessage, error) {
+	if sent != nil {
+		sent()
+	}
 	switch f := p.stop("D1", statements[0].SQL[:6]); f {
 	case crashBefore:
 		return nil, errDead

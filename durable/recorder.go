@@ -34,9 +34,9 @@ func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 }
 
 // Batch implements users.DB.
-func (r *recorder) Batch(statements []users.Statement) ([]json.RawMessage, error) {
+func (r *recorder) Batch(statements []users.Statement, sent func()) ([]json.RawMessage, error) {
 	began := r.now()
-	rows, err := r.db.Batch(statements)
+	rows, err := r.db.Batch(statements, sent)
 	status := http.StatusOK
 	if err != nil {
 		status = 0

@@ -32,7 +32,10 @@ func (a Action) reads() bool {
 }
 
 // byUser tells whether it is the user who asks, who may ask too often.
-func (a Action) byUser() bool { return a == Me || a == Refresh || a == Connect || a == OwnLedger }
+func (a Action) byUser() bool { return a.wantsKey() || a == OwnLedger }
+
+// wantsKey tells whether a user without a key gets one by it.
+func (a Action) wantsKey() bool { return a == Me || a == Refresh || a == Connect }
 
 // Shared tells whether one answer does for all who want it at once.
 func (a Action) Shared() bool { return a == Me || a == Refresh || a == repair }

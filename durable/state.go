@@ -21,6 +21,7 @@ type State struct {
 	ExpiresAt time.Time        `json:"expires_at,omitzero"` // of the record's key; zero: never
 
 	ErasedSeq int64 `json:"erased_seq,omitempty"` // of the erasure after which the user began anew; 0: none
+	Unseen    bool  `json:"unseen,omitempty"`     // a first key was ordered before D1 had said whether it knows the user: it is asked again
 
 	Pending *Pending `json:"pending,omitempty"`
 	Tasks   []Task   `json:"chores,omitempty"` // keys to be got rid of in the background
@@ -274,7 +275,7 @@ func earliest(a, b time.Time) time.Time {
 // does not know two forms of one time for the same: that costs a write, and no
 // more.
 func (st *State) same(other *State) bool {
-	return other != nil && sameValue(st.Record, other.Record) && st.Disabled == other.Disabled && st.Ending == other.Ending && st.ReadAt == other.ReadAt &&
+	return other != nil && sameValue(st.Record, other.Record) && st.Disabled == other.Disabled && st.Ending == other.Ending && st.Unseen == other.Unseen && st.ReadAt == other.ReadAt &&
 		sameValue(st.KeyLimit, other.KeyLimit) && st.ExpiresAt == other.ExpiresAt &&
 		st.ErasedSeq == other.ErasedSeq &&
 		sameValue(st.Pending, other.Pending) && slices.Equal(st.Tasks, other.Tasks) && st.D1 == other.D1 && st.Alarm == other.Alarm

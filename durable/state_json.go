@@ -53,6 +53,10 @@ func (st *State) encode() string {
 		e.FieldStart("erased_seq")
 		e.Int64(st.ErasedSeq)
 	}
+	if st.Unseen {
+		e.FieldStart("unseen")
+		e.Bool(true)
+	}
 	if st.Pending != nil {
 		rare("pending", st.Pending)
 	}
@@ -103,6 +107,8 @@ func (st *State) decode(encoded string) error {
 			st.ExpiresAt, err = account.DecodeTime(d)
 		case "erased_seq":
 			st.ErasedSeq, err = d.Int64()
+		case "unseen":
+			st.Unseen, err = d.Bool()
 		case "pending":
 			err = decodeRare(d, &st.Pending)
 		case "chores":

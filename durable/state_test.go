@@ -17,7 +17,7 @@ var at = time.Date(2026, 11, 24, 1, 2, 3, 4_000_000, time.UTC)
 func fullState() State {
 	return State{
 		Record: &account.Record{UserID: "a", TotalLimit: 1, CreatedAt: at}, Disabled: true, Ending: true, ReadAt: at,
-		KeyLimit: new(account.Credits(6)), ExpiresAt: at, ErasedSeq: 2,
+		KeyLimit: new(account.Credits(6)), ExpiresAt: at, ErasedSeq: 2, Unseen: true,
 		Pending: &Pending{Kind: PendingDelete, Hash: "b", Final: true, Since: at, Tries: 1, Due: at},
 		Tasks: []Task{
 			{Kind: DeleteKey, Hash: "d", Since: at, Due: at}, {Kind: FindOrphan, Op: "e", Since: at, Tries: 2, Due: at},

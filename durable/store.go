@@ -73,11 +73,12 @@ func (s *store) snapshot() *State {
 	return s.state
 }
 
-// empty tells whether storage holds nothing at all.
+// empty tells whether storage holds nothing of the user, or nothing but the order of
+// a first key.
 func (s *store) empty() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.stored == nil
+	return s.stored == nil || s.stored.Unseen
 }
 
 // apply changes the state and writes it, in one transaction with the ledger entry

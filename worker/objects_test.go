@@ -82,7 +82,10 @@ func (p *fake) Call(name, call string) (string, error) {
 }
 
 // Batch has no rows.
-func (p *fake) Batch(statements []users.Statement) ([]json.RawMessage, error) {
+func (p *fake) Batch(statements []users.Statement, sent func()) ([]json.RawMessage, error) {
+	if sent != nil {
+		sent()
+	}
 	if p.mistaken {
 		panic("a mistake")
 	}

@@ -31,7 +31,7 @@ type table struct {
 	errs   map[string]error // rows, held, earlier
 }
 
-func (d table) Batch(statements []users.Statement) ([]json.RawMessage, error) {
+func (d table) Batch(statements []users.Statement, _ func()) ([]json.RawMessage, error) {
 	sql, args := statements[0].SQL, statements[0].Args
 	if n := len(args); n < 1 || n > 100 {
 		return nil, fmt.Errorf("%d parameters", n)

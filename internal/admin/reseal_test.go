@@ -41,7 +41,7 @@ type deployment struct {
 }
 
 // Batch implements users.DB, as far as Stale asks for it. The SQL is tested with the table.
-func (d *deployment) Batch(statements []users.Statement) ([]json.RawMessage, error) {
+func (d *deployment) Batch(statements []users.Statement, _ func()) ([]json.RawMessage, error) {
 	after, _ := hex.DecodeString(statements[0].Args[0].(string))
 	stale := slices.DeleteFunc(slices.Sorted(maps.Keys(d.rows)), func(id string) bool {
 		return id <= string(after) || !slices.ContainsFunc(statements[0].Args[1:], func(prefix any) bool { return strings.HasPrefix(d.rows[id], prefix.(string)) })

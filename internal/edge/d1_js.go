@@ -17,12 +17,17 @@ type DB struct {
 }
 
 // Batch implements users.DB.
-func (d DB) Batch(statements []users.Statement) ([]json.RawMessage, error) {
+func (d DB) Batch(statements []users.Statement, sent func()) ([]json.RawMessage, error) {
 	encoded, err := json.Marshal(statements)
 	if err != nil {
 		return nil, err
 	}
-	got, err := d.wait(func(id int32) { batch(id, int32(d.Deadline.Milliseconds()), join(d.Binding, string(encoded))) })
+	got, err := d.wait(func(id int32) {
+		batch(id, int32(d.Deadline.Milliseconds()), join(d.Binding, string(encoded)))
+		if sent != nil {
+			sent() // the output gate holds back what leaves after a write, and this has left
+		}
+	})
 	if err != nil {
 		return nil, err
 	}

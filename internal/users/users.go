@@ -24,8 +24,9 @@ import (
 // DB is a database that runs statements as one transaction.
 type DB interface {
 	// Batch runs the statements, all or none, and returns the rows of each as
-	// a JSON array of objects.
-	Batch(statements []Statement) ([]json.RawMessage, error)
+	// a JSON array of objects. sent, unless it is nil, is called once the statements
+	// are on their way, before their answer is waited for.
+	Batch(statements []Statement, sent func()) ([]json.RawMessage, error)
 }
 
 // Statement is SQL with ?-parameters: strings, float64s and int64s.
@@ -40,7 +41,12 @@ type Table struct{ DB DB }
 
 // query runs one statement and returns its rows.
 func (t Table) query(sql string, args ...any) ([]row, error) {
-	results, err := t.DB.Batch([]Statement{{sql, args}})
+	return t.queryMeanwhile(nil, sql, args...)
+}
+
+// queryMeanwhile is query, and calls sent once the statement is on its way.
+func (t Table) queryMeanwhile(sent func(), sql string, args ...any) ([]row, error) {
+	results, err := t.DB.Batch([]Statement{{sql, args}}, sent)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +83,13 @@ func (e *DamagedError) Error() string { return "the row in D1 is damaged: " + e.
 // stands in the row: an older table may hold it unsealed. A row that makes no
 // sense is a [*DamagedError].
 func (t Table) Find(user string) (account.Record, bool, error) {
-	rows, err := t.query(find, user)
+	return t.FindMeanwhile(user, nil)
+}
+
+// FindMeanwhile is [Table.Find], and calls sent, unless it is nil, once D1 was asked,
+// before its answer is waited for.
+func (t Table) FindMeanwhile(user string, sent func()) (account.Record, bool, error) {
+	rows, err := t.queryMeanwhile(sent, find, user)
 	if err != nil {
 		return account.Record{}, false, unreachable("find", err)
 	}
@@ -127,7 +139,7 @@ func (t Table) Save(r account.Record, entries []account.Entry) error {
 		args = append(args, parameter(c.Of(&r)))
 	}
 	statements := append([]Statement{{upsert, args}}, appendTo(r.UserID, entries)...)
-	if _, err := t.DB.Batch(statements); err != nil {
+	if _, err := t.DB.Batch(statements, nil); err != nil {
 		return unreachable("save", err)
 	}
 	return nil
@@ -140,7 +152,7 @@ var erase = `DELETE FROM users WHERE user_id = ?1 AND ` + unsound + ` OR user_id
 // stays; it has neither name nor address.
 func (t Table) Erase(r account.Record, entries []account.Entry) error {
 	statements := append([]Statement{{erase, []any{r.UserID, r.Seq}}}, appendTo(r.UserID, entries)...)
-	if _, err := t.DB.Batch(statements); err != nil {
+	if _, err := t.DB.Batch(statements, nil); err != nil {
 		return unreachable("erase", err)
 	}
 	return nil

@@ -44,7 +44,7 @@ type fakeDB struct {
 	err     error
 }
 
-func (d *fakeDB) Batch(statements []Statement) ([]json.RawMessage, error) {
+func (d *fakeDB) Batch(statements []Statement, _ func()) ([]json.RawMessage, error) {
 	d.batches = append(d.batches, statements)
 	return d.rows, d.err
 }
@@ -252,7 +252,9 @@ func TestSaveFailsWithTheDatabase(t *testing.T) {
 type sqlite struct{ d1test.DB }
 
 // Batch implements DB.
-func (d sqlite) Batch(statements []Statement) ([]json.RawMessage, error) { return d.Run(statements) }
+func (d sqlite) Batch(statements []Statement, _ func()) ([]json.RawMessage, error) {
+	return d.Run(statements)
+}
 
 // migrated returns an empty database with the schema of the repository.
 func migrated(t testing.TB) (sqlite, Table) {

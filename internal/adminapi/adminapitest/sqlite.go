@@ -20,6 +20,6 @@ func (d SQLite) Exec(t testing.TB, statement string, args ...any) {
 }
 
 // Batch implements users.DB.
-func (d SQLite) Batch(statements []users.Statement) ([]json.RawMessage, error) {
+func (d SQLite) Batch(statements []users.Statement, _ func()) ([]json.RawMessage, error) {
 	return d.db.Run(statements)
 }
