@@ -208,7 +208,7 @@ func parseJWK(encoded []byte) (Key, error) {
 		if curve == nil || len(jwk.X) != len(jwk.Y) {
 			return Key{}, errors.New("an EC key is on another curve, or makes no sense")
 		}
-		key, err := ecdsa.ParseUncompressedPublicKey(curve, slices.Concat([]byte{4}, jwk.X, jwk.Y))
+		key, err := ecdsa.ParseUncompressedPublicKey(curve(), slices.Concat([]byte{4}, jwk.X, jwk.Y))
 		if err != nil {
 			return Key{}, errors.New("an EC key is not on its curve")
 		}
@@ -227,7 +227,8 @@ func parseJWK(encoded []byte) (Key, error) {
 	return key, err
 }
 
-var curves = map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}
+// curves make the curves by their names: they are there only where a key wants one.
+var curves = map[string]func() elliptic.Curve{"P-256": elliptic.P256, "P-384": elliptic.P384, "P-521": elliptic.P521}
 
 // base64URL is bytes in base64url without padding, as JWK has them.
 type base64URL []byte

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"latchkey/internal/account"
@@ -153,7 +154,7 @@ func parseTime(text string) (time.Time, bool) {
 
 // unsound holds for a row with numbers that make no sense. Its seq, even one that
 // does, guards nothing.
-var unsound = func() string {
+var unsound = sync.OnceValue(func() string {
 	var sound []string
 	for _, c := range recordColumns {
 		switch name := "users." + c.Name; c.Of(new(account.Record)).(type) {
@@ -166,7 +167,7 @@ var unsound = func() string {
 		}
 	}
 	return `NOT coalesce(` + strings.Join(sound, ` AND `) + `, 0)`
-}()
+})
 
 // parameter is a field as a statement takes it.
 func parameter(field any) any {

@@ -236,7 +236,7 @@ func TestTheNewestChangeComesFirst(t *testing.T) {
 // Sorting all users for each page would be too slow.
 func TestAPageIsReadByTheIndex(t *testing.T) {
 	db, _ := migrated(t)
-	plan := db.Dump(t, `EXPLAIN QUERY PLAN `+listPlaced, "", "", "ff", "", 50)
+	plan := db.Dump(t, `EXPLAIN QUERY PLAN `+lists().placed, "", "", "ff", "", 50)
 	if !strings.Contains(plan, `SEARCH users USING INDEX users_by_change ((updated_at,user_id)`) || strings.Contains(plan, "TEMP B-TREE") {
 		t.Error(plan)
 	}

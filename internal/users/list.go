@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"sync"
 
 	"latchkey/internal/account"
 	"latchkey/internal/adminapi"
@@ -14,22 +15,26 @@ import (
 // twice what the longest id has.
 const maxPlace = 512
 
-var (
+// listing is a page of the users who have a place in the order by time, and of the others.
+type listing struct{ placed, others string }
+
+var lists = sync.OnceValue(func() listing {
 	// placed holds for a row that has a place in the order by time. That place is
 	// told in hex, to be exact: not all that a row may hold is Unicode. The + takes
 	// an affinity away that would keep the index from being used for the ids.
-	placed = fmt.Sprintf(`(typeof(user_id) = 'text' AND length(CAST(user_id AS BLOB)) <= %[1]d
+	placed := fmt.Sprintf(`(typeof(user_id) = 'text' AND length(CAST(user_id AS BLOB)) <= %[1]d
   AND typeof(updated_at) = 'text' AND length(CAST(updated_at AS BLOB)) <= %[1]d)`, maxPlace)
-	listPlaced = listed + placed + ` AND (updated_at, user_id) < (+CAST(unhex(?) AS TEXT), +CAST(unhex(?) AS TEXT))
-ORDER BY users.updated_at DESC, users.user_id DESC LIMIT ?` // not the columns as they are cut
-	listOthers = listed + `NOT ` + placed + ` AND ` + other + ` > ? ORDER BY ` + other + ` LIMIT ?`
-
-	listed = `SELECT ` + selected("key") + `, ` + hexOf("user_id") + ` AS id_bytes, ` + hexOf("updated_at") + ` AS time_bytes, ` + other + ` AS other, ` + placed + ` AS placed FROM users
-WHERE (? = '' OR instr(lower(user_id || char(10) || coalesce(user_name, '') || char(10) || coalesce(email, '')), lower(?)) > 0) AND `
 	// other places a row that is not placed. Two long ids that begin alike share
 	// a place, and a page that ends between them leaves the second out.
-	other = `typeof(user_id) || ` + hexOf("user_id")
-)
+	other := `typeof(user_id) || ` + hexOf("user_id")
+	listed := `SELECT ` + selected("key") + `, ` + hexOf("user_id") + ` AS id_bytes, ` + hexOf("updated_at") + ` AS time_bytes, ` + other + ` AS other, ` + placed + ` AS placed FROM users
+WHERE (? = '' OR instr(lower(user_id || char(10) || coalesce(user_name, '') || char(10) || coalesce(email, '')), lower(?)) > 0) AND `
+	return listing{
+		placed: listed + placed + ` AND (updated_at, user_id) < (+CAST(unhex(?) AS TEXT), +CAST(unhex(?) AS TEXT))
+ORDER BY users.updated_at DESC, users.user_id DESC LIMIT ?`, // not the columns as they are cut
+		others: listed + `NOT ` + placed + ` AND ` + other + ` > ? ORDER BY ` + other + ` LIMIT ?`,
+	}
+})
 
 func hexOf(column string) string {
 	return fmt.Sprintf(`hex(substr(CAST(%s AS BLOB), 1, %d))`, column, maxPlace)
@@ -52,13 +57,13 @@ func (t Table) List(after Cursor, text string, limit int) ([]adminapi.User, *Cur
 	var rows []row
 	var err error
 	if after.Other == "" {
-		rows, err = t.query(listPlaced, text, text, hex.EncodeToString(after.UpdatedAt), hex.EncodeToString(after.UserID), int64(limit))
+		rows, err = t.query(lists().placed, text, text, hex.EncodeToString(after.UpdatedAt), hex.EncodeToString(after.UserID), int64(limit))
 		if err != nil {
 			return nil, nil, unreachable("list", err)
 		}
 	}
 	if len(rows) < limit {
-		others, err := t.query(listOthers, text, text, after.Other, int64(limit-len(rows)))
+		others, err := t.query(lists().others, text, text, after.Other, int64(limit-len(rows)))
 		if err != nil {
 			return nil, nil, unreachable("list", err)
 		}

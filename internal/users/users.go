@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"latchkey/internal/account"
@@ -68,7 +69,9 @@ func unreachable(what string, err error) error {
 	return p
 }
 
-var find = `SELECT ` + selected() + ` FROM users WHERE user_id = ?`
+// The statements are put together when they are first used: an isolate that answers
+// with a key that it keeps uses none.
+var find = sync.OnceValue(func() string { return `SELECT ` + selected() + ` FROM users WHERE user_id = ?` })
 
 // DamagedError says that a user's row makes no sense.
 type DamagedError struct {
@@ -89,7 +92,7 @@ func (t Table) Find(user string) (account.Record, bool, error) {
 // FindMeanwhile is [Table.Find], and calls sent, unless it is nil, once D1 was asked,
 // before its answer is waited for.
 func (t Table) FindMeanwhile(user string, sent func()) (account.Record, bool, error) {
-	rows, err := t.queryMeanwhile(sent, find, user)
+	rows, err := t.queryMeanwhile(sent, find(), user)
 	if err != nil {
 		return account.Record{}, false, unreachable("find", err)
 	}
@@ -106,7 +109,7 @@ func (t Table) FindMeanwhile(user string, sent func()) (account.Record, bool, er
 
 // upsert writes a row. One that is there gives way to the same record too: that
 // fills columns which are younger than the row.
-var upsert = func() string {
+var upsert = sync.OnceValue(func() string {
 	var names, changes []string
 	for _, c := range recordColumns {
 		names = append(names, c.Name)
@@ -117,8 +120,8 @@ var upsert = func() string {
 	return `INSERT INTO users (` + strings.Join(names, `, `) + `)
 VALUES (` + marks(len(names)) + `)
 ON CONFLICT (user_id) DO UPDATE SET ` + strings.Join(changes, `, `) + `
-WHERE excluded.seq >= users.seq OR ` + unsound
-}()
+WHERE excluded.seq >= users.seq OR ` + unsound()
+})
 
 // marks are so many parameters.
 func marks(count int) string { return `?` + strings.Repeat(`, ?`, count-1) }
@@ -138,20 +141,22 @@ func (t Table) Save(r account.Record, entries []account.Entry) error {
 	for _, c := range recordColumns {
 		args = append(args, parameter(c.Of(&r)))
 	}
-	statements := append([]Statement{{upsert, args}}, appendTo(r.UserID, entries)...)
+	statements := append([]Statement{{upsert(), args}}, appendTo(r.UserID, entries)...)
 	if _, err := t.DB.Batch(statements, nil); err != nil {
 		return unreachable("save", err)
 	}
 	return nil
 }
 
-var erase = `DELETE FROM users WHERE user_id = ?1 AND ` + unsound + ` OR user_id = ?1 AND seq < ?`
+var erase = sync.OnceValue(func() string {
+	return `DELETE FROM users WHERE user_id = ?1 AND ` + unsound() + ` OR user_id = ?1 AND seq < ?`
+})
 
 // Erase deletes a user's row, unless it is newer than the erased record and its
 // numbers make sense, and writes ledger entries, in one transaction. The ledger
 // stays; it has neither name nor address.
 func (t Table) Erase(r account.Record, entries []account.Entry) error {
-	statements := append([]Statement{{erase, []any{r.UserID, r.Seq}}}, appendTo(r.UserID, entries)...)
+	statements := append([]Statement{{erase(), []any{r.UserID, r.Seq}}}, appendTo(r.UserID, entries)...)
 	if _, err := t.DB.Batch(statements, nil); err != nil {
 		return unreachable("erase", err)
 	}
