@@ -36,7 +36,7 @@ func (b *background) next() (Task, bool) {
 		return Task{Kind: syncD1}, true
 	}
 	if p := st.Pending; p != nil && (p.Op != "" || p.Kind == PendingAssign && busy) {
-		return Task{}, false // on the way to an answer only that is sent
+		return Task{}, false // a user waits for this call: other calls would be in its way
 	}
 	for _, task := range st.Tasks {
 		if task.Kind != UnknownTask && !task.Due.After(now) {

@@ -18,21 +18,20 @@ type creation struct {
 	before func(*State) // what is yet to become of the present key, with the next write
 }
 
-// create makes a key: the first one, the next one, or the first of a new quota.
-// before says what becomes of the present key before the POST is sent: it is gone by
-// now, or it works until it is deleted or settled in the background.
-func (f flow) create(kind account.Kind, before func(*State)) (Outcome, error) {
+// provision makes a user's first key.
+func (f flow) provision() (Outcome, error) {
+	if f.ahead != nil {
+		return f.send(f.ahead)
+	}
 	var ordered *creation
 	err := f.store.apply(func(st *State) *account.Entry {
-		st.abandonAssign(f.now())
-		before(st)
-		ordered = f.order(kind, st)
+		ordered = f.order(account.Provision, st)
 		return nil
 	})
 	if err != nil {
 		return "", err
 	}
-	return f.send(kind, ordered)
+	return f.send(ordered)
 }
 
 // order notes that a key is made; it returns nil where there may be none. Dying after
@@ -56,13 +55,11 @@ func (f flow) newKey(kind account.Kind, st *State) (NewKey, bool) {
 	return NewKey{Kind: kind, Limit: limit, ExpiresAt: f.rules().expiry()}, allowed && room
 }
 
-// send sends the POST of a key that was ordered, and makes the key the user's.
-func (f flow) send(kind account.Kind, ordered *creation) (Outcome, error) {
-	switch {
-	case ordered == nil && kind == account.Rotate && f.settings.Policy.Spent(f.store.snapshot().Record.RemainingLimit):
-		return f.renew() // a key was settled meanwhile
-	case ordered == nil:
-		return f.orPresent(f.noRoom())
+// send sends the POST of a key that was ordered, and makes the key the user's. nil: none
+// was, for lack of room.
+func (f flow) send(ordered *creation) (Outcome, error) {
+	if ordered == nil {
+		return f.orPresent(f.rules().noRoom(f.store.snapshot()))
 	}
 	id, made := ordered.op, ordered.made
 	key, hash, failed := f.keys.Create(openrouter.NewKey{
@@ -89,7 +86,7 @@ func (f flow) send(kind account.Kind, ordered *creation) (Outcome, error) {
 	made.Key, made.Hash = f.settings.Sealer.Seal(f.user, key), hash
 	if f.settings.Guardrail == "" {
 		// Dying before this write loses the key's text for good: see above.
-		return outcomes[kind], f.store.apply(func(st *State) *account.Entry {
+		return outcomes[made.Kind], f.store.apply(func(st *State) *account.Entry {
 			ordered.before(st)
 			return f.accept(made)(st)
 		})

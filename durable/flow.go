@@ -1,7 +1,6 @@
 package durable
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -11,7 +10,7 @@ import (
 )
 
 // flow is what makes sure that a user has a working key. This file is the table in
-// README.md; replace.go ends keys, and create.go makes them.
+// README.md; replace.go ends keys, renew.go decides on the next one, and create.go makes it.
 type flow struct{ *operation }
 
 // ensure makes sure that the user has a working key, and says how.
@@ -35,10 +34,8 @@ func (f flow) ensure() (Outcome, error) {
 	switch {
 	case st.Pending != nil && st.Pending.Kind == PendingUnknown:
 		return "", fmt.Errorf("%w: a pending call", errUnknownKind)
-	case record == nil && f.ahead != nil:
-		return f.send(account.Provision, f.ahead)
 	case record == nil:
-		return f.create(account.Provision, nothing)
+		return f.provision()
 	case f.settings.Policy.Spent(record.RemainingLimit) && !st.Disabled:
 		return f.renew()
 	case st.Pending != nil || record.Hash == "":
@@ -65,7 +62,7 @@ func (f flow) read() (Outcome, error) {
 	case openrouter.IsGone(err) && f.settings.Policy.Spent(before.Record.RemainingLimit):
 		return f.renew()
 	case openrouter.IsGone(err):
-		return f.create(account.Rotate, f.vanished)
+		return f.rotate(f.vanished)
 	case err != nil && f.rules().usable(before):
 		f.line.Err = err.Error()
 		return Unmetered, f.store.apply(f.rename)
@@ -114,78 +111,11 @@ func (f flow) read() (Outcome, error) {
 	case renewQuota:
 		return f.sendRenewal(ordered, early)
 	case wait:
-		return "", f.noRoom()
+		return "", f.rules().noRoom(f.store.snapshot())
 	case createFirst:
-		return f.send(account.Rotate, ordered)
+		return f.send(ordered)
 	case deleteFirst:
 		return f.deleteAndCreate()
 	}
 	return "", fmt.Errorf("durable: no such step: %q", next)
-}
-
-// renew starts a spent quota anew, where it is time.
-func (f flow) renew() (Outcome, error) {
-	var ordered *creation
-	var early time.Duration
-	err := f.store.apply(func(st *State) *account.Entry {
-		ordered, early = f.orderRenewal(st)
-		return nil
-	})
-	if err != nil {
-		return "", err
-	}
-	return f.sendRenewal(ordered, early)
-}
-
-// orderRenewal notes that the first key of a new quota is made, or drops the key where
-// it is too early for that by so much. Dying before this is written leaves the key to
-// the next request; after it, the alarm deletes it.
-func (f flow) orderRenewal(st *State) (ordered *creation, early time.Duration) {
-	if early = f.settings.Policy.RenewIn(st.Record.CreatedAt, f.now()); early <= 0 {
-		st.retireKey(f.now())
-		return f.order(account.Renew, st), 0
-	}
-	f.rename(st)
-	if f.settings.SettleAfter > 0 && st.Record.Hash != "" { // the quota goes on
-		st.queueSettle(DisableKey, f.now(), f.now())
-		st.dropKey()
-	}
-	st.retireKey(f.now())
-	return nil, early
-}
-
-// sendRenewal makes the first key of a new quota, unless it is too early.
-func (f flow) sendRenewal(ordered *creation, early time.Duration) (Outcome, error) {
-	if early > 0 {
-		return "", f.exhausted("The quota is spent. It begins anew later.", early)
-	}
-	return f.send(account.Renew, ordered)
-}
-
-// exhausted is the answer where there may be no key for so long.
-func (f flow) exhausted(detail string, left time.Duration) error {
-	p := problem.New(problem.QuotaExhausted, detail)
-	p.RetryAfter, p.RenewsAt = left, f.rules().renewsAt(f.store.snapshot().Record)
-	return p
-}
-
-// noRoom is the answer where there may be no other key before one is settled.
-func (f flow) noRoom() error {
-	st := f.store.snapshot()
-	next, some := st.nextSettled(f.settings.SettleAfter)
-	left := next.Sub(f.now())
-	if !some {
-		left = f.settings.SettleAfter
-	}
-	if left <= 0 { // OpenRouter has not told yet what it cost
-		left = defaultRetryAfter
-	}
-	if st.full() {
-		return unavailable("Too many keys of this user are still to be settled or deleted.", left,
-			errors.New("durable: too many keys are still to be got rid of"))
-	}
-	if !some {
-		return f.exhausted("What is left on the present key may be all that remains of the quota.", left)
-	}
-	return f.exhausted("What remains of the quota may be spent already. It is known once the last keys are settled.", left)
 }

@@ -9,11 +9,12 @@
 //
 // A request goes from [Object.Ask] through the queue (queue.go), and is dispatched
 // (dispatch.go) as an operation (operation.go): those of the user to the flow (flow.go,
-// replace.go, create.go), which asks the rules (rules.go) what to do, and those of an
-// operator to operator.go, erase.go, inspect.go, ledger.go and reseal.go. Each change of the state (state.go) is written by the
-// store (store.go), which asks the schedule (schedule.go) when the alarm has to ring.
-// Tasks (task.go, tasklist.go, background.go) are what is done in the background; D1 is
-// brought up to date there, too (d1.go). Open sockets are told of each change (sockets.go).
+// replace.go, renew.go, create.go), which asks the rules (rules.go) what to do, and those
+// of an operator to operator.go, erase.go, inspect.go, ledger.go and reseal.go. Each change
+// of the state (state.go) is written by the store (store.go), which asks the schedule
+// (schedule.go) when the alarm has to ring. Tasks (task.go, tasklist.go, background.go) are
+// what is done in the background; D1 is brought up to date there, too (d1.go). Open sockets
+// are told of each change (sockets.go).
 //
 // The package knows nothing of JavaScript. It has no timers, and holds its locks
 // across no call: package edge says why.

@@ -40,10 +40,10 @@ func (f flow) replace() (Outcome, error) {
 		after := f.store.snapshot().clone()
 		f.ended(after)
 		if made, allowed := f.newKey(account.Rotate, after); allowed {
-			return f.send(account.Rotate, &creation{p.Op, made, f.ended})
+			return f.send(&creation{p.Op, made, f.ended})
 		}
 	}
-	return f.create(account.Rotate, f.ended)
+	return f.rotate(f.ended)
 }
 
 // finishDeletion sends the DELETE that is pending, if one is. It may have been

@@ -1,10 +1,12 @@
 package durable
 
 import (
+	"errors"
 	"time"
 
 	"latchkey/internal/account"
 	"latchkey/internal/openrouter"
+	"latchkey/internal/problem"
 	"latchkey/internal/settings"
 )
 
@@ -164,4 +166,31 @@ func (r rules) renewsAt(record *account.Record) time.Time {
 		return time.Time{}
 	}
 	return record.CreatedAt.Add(r.settings.Policy.RenewAfter)
+}
+
+// exhausted is the answer where there may be no key for so long.
+func (r rules) exhausted(st *State, detail string, left time.Duration) error {
+	p := problem.New(problem.QuotaExhausted, detail)
+	p.RetryAfter, p.RenewsAt = left, r.renewsAt(st.Record)
+	return p
+}
+
+// noRoom is the answer where there may be no other key before one is settled.
+func (r rules) noRoom(st *State) error {
+	next, some := st.nextSettled(r.settings.SettleAfter)
+	left := next.Sub(r.now)
+	if !some {
+		left = r.settings.SettleAfter
+	}
+	if left <= 0 { // OpenRouter has not told yet what it cost
+		left = defaultRetryAfter
+	}
+	if st.full() {
+		return unavailable("Too many keys of this user are still to be settled or deleted.", left,
+			errors.New("durable: too many keys are still to be got rid of"))
+	}
+	if !some {
+		return r.exhausted(st, "What is left on the present key may be all that remains of the quota.", left)
+	}
+	return r.exhausted(st, "What remains of the quota may be spent already. It is known once the last keys are settled.", left)
 }

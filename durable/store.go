@@ -117,7 +117,7 @@ func (s *store) write(before *State, c change) error {
 	if r := next.Record; r != nil && (before.Record == nil || *r != *before.Record || next.Disabled != before.Disabled) {
 		r.Seq++
 		r.UpdatedAt = timestamp(now)
-		if !before.d1Pending() || before.Record.Erased { // or a row is only watched
+		if !before.d1Pending() || before.Record.Erased { // an erased row is pending for as long as it may come back
 			next.D1.Since, next.D1.Tries = now, 0
 		}
 		if entry != nil {
