@@ -18,6 +18,9 @@ type creation struct {
 	before func(*State) // what is yet to become of the present key, with the next write
 }
 
+// nothing becomes of the present key: there is none, or it goes on working.
+func nothing(*State) {}
+
 // provision makes a user's first key.
 func (f flow) provision() (Outcome, error) {
 	if f.ahead != nil {

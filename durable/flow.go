@@ -46,12 +46,6 @@ func (f flow) ensure() (Outcome, error) {
 	return f.read()
 }
 
-// rename takes the name and address of the token over into the record.
-func (f flow) rename(st *State) *account.Entry {
-	st.rename(f.request.Who.Name, f.request.Who.Email)
-	return nil
-}
-
 // read asks OpenRouter what is left on the key, charges what was spent, and
 // keeps or replaces the key. One that was disabled when it was read last is not
 // handed out before a reading says that this is over, nor is its quota renewed.

@@ -46,6 +46,12 @@ func (op *operation) abandonCreate() error {
 	})
 }
 
+// rename takes the name and address of the token over into the record.
+func (op *operation) rename(st *State) *account.Entry {
+	st.rename(op.request.Who.Name, op.request.Who.Email)
+	return nil
+}
+
 // rules decide for this request, now.
 func (op *operation) rules() rules { return rules{op.settings, op.request.Action, op.now()} }
 

@@ -107,6 +107,3 @@ func (f flow) vanished(st *State) {
 	st.queueDelete(st.Record.Hash, f.now(), f.firstRetryAt())
 	st.dropKey()
 }
-
-// nothing becomes of the present key: there is none, or it goes on working.
-func nothing(*State) {}

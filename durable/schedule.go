@@ -1,49 +1,14 @@
 package durable
 
-import (
-	"hash/fnv"
-	"io"
-	"time"
-)
+import "time"
 
-const (
-	// firstRetry is when the alarm takes up what is tried at once, should that come
-	// to nothing: it leaves room for the try. It is the first pause of the backoff, too.
-	firstRetry = 5 * time.Second
-	// maxTaskRetry and maxD1Retry cap the backoff, which doubles. Nothing is ever
-	// given up. D1 is asked more often: it has to be right within a minute of its
-	// recovery.
-	maxTaskRetry = 10 * time.Minute
-	maxD1Retry   = 30 * time.Second
-	// maxD1Interval is the time between two writes of a user's row to D1, which
-	// writes for all users one after the other. The first change is written at once.
-	maxD1Interval = 5 * time.Second
-)
-
-// jitter is a number of the user's own from 0 to 1. The intervals of users who
-// began together differ by it, so that they do not all come due at once.
-type jitter float64
-
-func jitterOf(user string) jitter {
-	hash := fnv.New32a()
-	io.WriteString(hash, user) // never fails
-	return jitter(hash.Sum32()%1024) / 1024
-}
-
-// firstRetryAt is when the alarm takes up what is tried now: between half of
-// firstRetry and all of it.
-func (j jitter) firstRetryAt(now time.Time) time.Time {
-	return now.Add(firstRetry - time.Duration(float64(j)*float64(firstRetry)/2))
-}
+// maxD1Interval is the time between two writes of a user's row to D1, which
+// writes for all users one after the other. The first change is written at once.
+const maxD1Interval = 5 * time.Second
 
 // d1Interval is maxD1Interval, or up to a fifth less.
 func (j jitter) d1Interval() time.Duration {
 	return maxD1Interval - time.Duration(float64(j)*float64(maxD1Interval)/5)
-}
-
-// backoff is the pause after so many failed tries.
-func backoff(tries int, longest time.Duration) time.Duration {
-	return min(firstRetry<<min(tries-1, 10), longest)
 }
 
 // reason says what the alarm rings for.
