@@ -46,7 +46,7 @@ func (f flow) order(kind account.Kind, st *State) *creation {
 	if !allowed {
 		return nil
 	}
-	id := f.newOp()
+	id := f.runtime.NewOp()
 	st.Pending = &Pending{Kind: PendingCreate, Op: id, Since: f.now(), Due: f.firstRetryAt()}
 	return &creation{id, made, nothing}
 }
@@ -76,7 +76,7 @@ func (f flow) send(ordered *creation) (Outcome, error) {
 			// too, may come from a gateway that had passed the POST on.
 			var e *openrouter.Error
 			if !errors.As(failed, &e) || e.Uncertain || !slices.Contains(refusals, e.Status) {
-				st.queueOrphan(id, f.now(), f.now(), f.firstRetryAt())
+				st.Tasks.queueOrphan(id, f.now(), f.now(), f.firstRetryAt())
 			}
 			st.Pending = nil
 			return nil
@@ -160,7 +160,7 @@ func (f flow) accept(made NewKey) change {
 			st.queueSettle(DisableKey, now, now.Add(f.settings.RotationOverlap))
 		}
 		if f.request.Action == Refresh { // any of the keys before may be the one that leaked
-			st.endOverlaps(now)
+			st.Tasks.endOverlaps(now)
 		}
 		f.rename(st)
 		st.dropKey()
@@ -175,7 +175,7 @@ func (f flow) accept(made NewKey) change {
 
 // beginQuota drops the record for that of a new user.
 func (f flow) beginQuota(st *State) {
-	st.cancelSettling(f.now())
+	st.Tasks.cancelSettling(f.now())
 	st.ErasedSeq = st.erasedSeq()
 	before, total := st.Record, f.settings.Policy.TotalLimit
 	st.Record = &account.Record{UserID: f.user, TotalLimit: total, RemainingLimit: total, CreatedAt: timestamp(f.now())}

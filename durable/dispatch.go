@@ -7,7 +7,39 @@ import (
 
 	"latchkey/internal/adminapi"
 	"latchkey/internal/answer"
+	"latchkey/internal/oplog"
 )
+
+// run does what is asked for, and returns the answer and the line of the log. A mistake
+// in the program ends the request, not the queue: what was written so far is whole.
+func (op *operation) run() (result answer.Answer, line oplog.Line) {
+	began := op.now()
+	defer func() {
+		if cause := recover(); cause != nil {
+			result = op.refuse(panicked(op.runtime, op.user, cause))
+		}
+		op.line.Millis, op.line.Calls = op.now().Sub(began).Milliseconds(), op.calls.calls
+		if st := op.store.snapshot(); st != nil && st.user() != nil {
+			r := st.Record
+			op.line.RemainingLimit, op.line.UsageLimit, op.line.Hash = &r.RemainingLimit, &r.UsageLimit, oplog.ShortHash(r.Hash)
+		}
+		line = op.line
+	}()
+	a, outcome, err := op.do()
+	if err != nil {
+		return op.refuse(err), line
+	}
+	op.line.Outcome, op.line.Status = oplog.Outcome(outcome), a.Status
+	return a, line
+}
+
+// refuse is the answer to a request that failed.
+func (op *operation) refuse(err error) answer.Answer {
+	p := ClientError(err)
+	a := p.Answer()
+	op.line.Outcome, op.line.Status, op.line.Err = oplog.Outcome(p.Code), a.Status, err.Error()
+	return a
+}
 
 // do does what is asked for.
 func (op *operation) do() (answer.Answer, Outcome, error) {
@@ -97,6 +129,6 @@ func (op *operation) connect() (answer.Answer, Outcome, error) {
 		return answer.Answer{}, "", err
 	}
 	message, n := note{Opened: op.now(), Expires: op.request.Who.Expires}.tell(op.store.snapshot().Record, body)
-	opened := &answer.Socket{ID: op.newOp(), Note: n.String(), Message: message}
+	opened := &answer.Socket{ID: op.runtime.NewOp(), Note: n.String(), Message: message}
 	return answer.Answer{Status: http.StatusSwitchingProtocols, Socket: opened}, outcome, nil
 }

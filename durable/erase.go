@@ -24,7 +24,7 @@ func (o operator) erase() (answer.Answer, Outcome, error) {
 	// Dying after this write leaves the key and the row to the alarm.
 	err := o.store.apply(func(st *State) *account.Entry {
 		st.retireKey(o.now())
-		st.cancelSettling(o.now())
+		st.Tasks.cancelSettling(o.now())
 		*st.Record = account.Record{UserID: o.user, Seq: st.Record.Seq, Erased: true}
 		return &account.Entry{Kind: account.Erase, Hash: record.Hash}
 	})
@@ -72,7 +72,7 @@ func (o operator) eraseDamaged() (answer.Answer, Outcome, error) {
 	// Dying before this write leaves all as it was; after it, to the alarm.
 	err = o.store.replace(func(st *State) *account.Entry {
 		if _, hash := o.importKey(record.Key); hash != "" {
-			st.queueDelete(hash, o.now(), o.now())
+			st.Tasks.queueDelete(hash, o.now(), o.now())
 		}
 		// The numbers so far are not known. No user has had as many changes as this, but
 		// a row may say so.

@@ -83,14 +83,14 @@ func (f flow) read() (Outcome, error) {
 		final := rules.final(st, asked)
 		switch next = rules.decide(st, key, spent, final); next {
 		case deleteFirst:
-			st.Pending = &Pending{Kind: PendingDelete, Hash: key.Hash, Final: final, Op: f.newOp(), Since: rules.now, Due: f.firstRetryAt()}
+			st.Pending = &Pending{Kind: PendingDelete, Hash: key.Hash, Final: final, Op: f.runtime.NewOp(), Since: rules.now, Due: f.firstRetryAt()}
 		case createFirst:
 			ordered = f.order(account.Rotate, st)
 		case renewQuota:
 			ordered, early = f.orderRenewal(st)
 		}
 		if f.request.Action == Refresh { // any of the keys before may be the one that leaked
-			st.endOverlaps(rules.now)
+			st.Tasks.endOverlaps(rules.now)
 		}
 		return entry
 	})

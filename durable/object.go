@@ -30,7 +30,6 @@ import (
 	"latchkey/internal/answer"
 	"latchkey/internal/oplog"
 	"latchkey/internal/problem"
-	"latchkey/internal/users"
 )
 
 // Object is one active object. A new one starts from what is in storage.
@@ -208,44 +207,7 @@ func (o *Object) Alarm(done func(error)) {
 	o.activity.end(1)
 }
 
-// operate does what a request asks for. A mistake in the program ends the request,
-// not the queue: what was written so far is whole.
-func (o *Object) operate(r Request) (result answer.Answer, line oplog.Line) {
-	began := o.runtime.Now()
-	line = oplog.Line{Evt: r.Action.event(), User: o.user, Op: oplog.Op(r.Action)}
-	calls := newRecorder(&o.runtime)
-	op := &operation{
-		request: r, user: o.user, settings: &o.runtime.Settings, store: &o.store, opened: &o.opened,
-		keys: o.runtime.Settings.OpenRouter(calls, o.runtime.Now), table: users.Table{DB: calls}, now: o.runtime.Now, newOp: o.runtime.NewOp, loadState: o.load, line: &line,
-	}
-	defer func() {
-		if cause := recover(); cause != nil {
-			result = refuse(panicked(&o.runtime, o.user, cause), &line)
-		}
-		line.Millis, line.Calls = o.runtime.Now().Sub(began).Milliseconds(), calls.calls
-		describe(o.store.snapshot(), &line)
-	}()
-	a, outcome, err := op.do()
-	if err != nil {
-		return refuse(err, &line), line
-	}
-	line.Outcome, line.Status = oplog.Outcome(outcome), a.Status
-	return a, line
-}
-
-// refuse is the answer to a request that failed.
-func refuse(err error, line *oplog.Line) answer.Answer {
-	p := ClientError(err)
-	a := p.Answer()
-	line.Outcome, line.Status, line.Err = oplog.Outcome(p.Code), a.Status, err.Error()
-	return a
-}
-
-// describe adds what the record holds now.
-func describe(st *State, line *oplog.Line) {
-	if st == nil || st.user() == nil {
-		return
-	}
-	r := st.Record
-	line.RemainingLimit, line.UsageLimit, line.Hash = &r.RemainingLimit, &r.UsageLimit, oplog.ShortHash(r.Hash)
+// operate does what a request asks for.
+func (o *Object) operate(r Request) (answer.Answer, oplog.Line) {
+	return newOperation(r, o.user, &o.runtime, &o.store, &o.opened, o.load).run()
 }

@@ -14,16 +14,26 @@ import (
 type operation struct {
 	request   Request
 	user      string
+	runtime   *Runtime
 	settings  *settings.Settings
+	now       func() time.Time
 	store     *store
 	opened    *openedKey
 	keys      openrouter.Client
 	table     users.Table
-	now       func() time.Time
-	newOp     func() string
 	loadState func() error // reads what is stored, once
-	line      *oplog.Line  // of this request
 	ahead     *creation    // a first key that was ordered while D1 was asked; nil: none was
+	calls     *recorder
+	line      oplog.Line // of this request
+}
+
+func newOperation(r Request, user string, runtime *Runtime, store *store, opened *openedKey, loadState func() error) *operation {
+	calls := newRecorder(runtime)
+	return &operation{
+		request: r, user: user, runtime: runtime, settings: &runtime.Settings, now: runtime.Now, store: store, opened: opened,
+		keys: runtime.Settings.OpenRouter(calls, runtime.Now), table: users.Table{DB: calls}, loadState: loadState, calls: calls,
+		line: oplog.Line{Evt: r.Action.event(), User: user, Op: oplog.Op(r.Action)},
+	}
 }
 
 // abandonCreate ends a creation whose answer never came: the object died over
@@ -41,7 +51,7 @@ func (op *operation) abandonCreate() error {
 		} else {
 			st.Pending = nil
 		}
-		st.queueOrphan(lost, sent, op.now(), op.firstRetryAt())
+		st.Tasks.queueOrphan(lost, sent, op.now(), op.firstRetryAt())
 		return nil
 	})
 }

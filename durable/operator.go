@@ -116,13 +116,13 @@ func (o operator) endKey(with change) error {
 	err := o.store.apply(func(st *State) *account.Entry {
 		entry := with(st)
 		st.abandonAssign(o.now())
-		st.endOverlaps(o.now())
+		st.Tasks.endOverlaps(o.now())
 		switch hash := st.Record.Hash; {
 		case hash == "":
 		case st.Pending == nil:
 			st.Pending = &Pending{Kind: PendingDelete, Hash: hash, Since: o.now(), Due: o.firstRetryAt()}
 		case st.Pending.Kind == PendingUnknown: // which stays
-			st.queueDelete(hash, o.now(), o.now())
+			st.Tasks.queueDelete(hash, o.now(), o.now())
 			st.dropKey()
 		}
 		return entry

@@ -104,6 +104,6 @@ func (f flow) ended(st *State) {
 // vanished forgets a key that a reading called gone. That may have been a mistake
 // of the moment, so it is deleted once more, later.
 func (f flow) vanished(st *State) {
-	st.queueDelete(st.Record.Hash, f.now(), f.firstRetryAt())
+	st.Tasks.queueDelete(st.Record.Hash, f.now(), f.firstRetryAt())
 	st.dropKey()
 }

@@ -108,7 +108,7 @@ func (r rules) decide(st *State, key openrouter.Key, spent, final bool) step {
 	mustGo := found == unusable
 	worthIt := func(reserve account.Credits) bool { // another key holds more, or has to replace this one anyhow
 		room := available - reserve
-		return !st.full() && policy.Allows(room) && (!me || !policy.HardCap || policy.NewKeyLimit(room) > left)
+		return !st.Tasks.full() && policy.Allows(room) && (!me || !policy.HardCap || policy.NewKeyLimit(room) > left)
 	}
 	if me && !mustGo && r.settings.RotationOverlap > 0 && worthIt(reserve) {
 		return createFirst
@@ -116,13 +116,13 @@ func (r rules) decide(st *State, key openrouter.Key, spent, final bool) step {
 	if final {
 		reserve = 0
 	}
-	_, settling := st.nextSettled(0)
+	_, settling := st.Tasks.nextSettled(0)
 	switch {
-	case worthIt(reserve) || mustGo && !st.full():
+	case worthIt(reserve) || mustGo && !st.Tasks.full():
 		return deleteFirst
 	case me && !mustGo && (!policy.HardCap || left > policy.RenewAt):
 		return keep // better than none
-	case me && !settling && !st.full():
+	case me && !settling && !st.Tasks.full():
 		return deleteFirst // to be settled: there is nothing else to wait for
 	}
 	return wait
@@ -177,7 +177,7 @@ func (r rules) exhausted(st *State, detail string, left time.Duration) error {
 
 // noRoom is the answer where there may be no other key before one is settled.
 func (r rules) noRoom(st *State) error {
-	next, some := st.nextSettled(r.settings.SettleAfter)
+	next, some := st.Tasks.nextSettled(r.settings.SettleAfter)
 	left := next.Sub(r.now)
 	if !some {
 		left = r.settings.SettleAfter
@@ -185,7 +185,7 @@ func (r rules) noRoom(st *State) error {
 	if left <= 0 { // OpenRouter has not told yet what it cost
 		left = defaultRetryAfter
 	}
-	if st.full() {
+	if st.Tasks.full() {
 		return unavailable("Too many keys of this user are still to be settled or deleted.", left,
 			errors.New("durable: too many keys are still to be got rid of"))
 	}

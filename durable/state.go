@@ -24,7 +24,7 @@ type State struct {
 	Unseen    bool  `json:"unseen,omitempty"`     // a first key was ordered before D1 had said whether it knows the user: it is asked again
 
 	Pending *Pending `json:"pending,omitempty"`
-	Tasks   []Task   `json:"chores,omitempty"` // keys to be got rid of in the background
+	Tasks   Tasks    `json:"chores,omitempty"` // keys to be got rid of in the background
 	D1      D1Status `json:"d1,omitzero"`
 
 	Alarm time.Time `json:"alarm,omitzero"` // what the alarm was set to in this very transaction
@@ -43,10 +43,6 @@ type D1Status struct {
 // change changes a state and nothing else, and returns the ledger entry that goes
 // with it, if any.
 type change func(*State) *account.Entry
-
-// maxTasks bounds the state, and what is asked of an OpenRouter that keeps failing:
-// past it no more keys are asked for.
-const maxTasks = 64
 
 // user is the record of a user who is known: nil where there never was one, or
 // where it was erased.
@@ -110,36 +106,8 @@ func (st *State) charge(spent account.Credits, hash string) *account.Entry {
 	return &account.Entry{Kind: account.Charge, Credits: spent, Hash: hash}
 }
 
-// reserved is what the keys that are not settled yet may still cost.
-func (st *State) reserved() (most account.Credits) {
-	for _, task := range st.Tasks {
-		if task.settles() {
-			most += max(task.Left, 0)
-		}
-	}
-	return most
-}
-
 // available is how much of the quota there is for the record's key.
-func (st *State) available() account.Credits { return st.Record.RemainingLimit - st.reserved() }
-
-// nextSettled is when the next key is settled, which is so long after it was
-// disabled; and false where there is none to settle.
-func (st *State) nextSettled(after time.Duration) (next time.Time, some bool) {
-	for _, task := range st.Tasks {
-		due := task.Due
-		if task.Kind == DisableKey {
-			due = due.Add(after)
-		}
-		if task.settles() && (!some || due.Before(next)) {
-			next, some = due, true
-		}
-	}
-	return next, some
-}
-
-// full tells whether there are as many tasks as there may be.
-func (st *State) full() bool { return len(st.Tasks) >= maxTasks }
+func (st *State) available() account.Credits { return st.Record.RemainingLimit - st.Tasks.reserved() }
 
 // owns tells whether a key is the record's, or will be got rid of from here, or is
 // named in work that this version does not know.
@@ -150,11 +118,6 @@ func (st *State) owns(hash string) bool {
 		slices.ContainsFunc(st.Tasks, func(task Task) bool { return task.Hash == hash || strings.Contains(task.stored, hash) })
 }
 
-// queueDelete has a key deleted in the background.
-func (st *State) queueDelete(hash string, since, due time.Time) {
-	st.Tasks = append(st.Tasks, Task{Kind: DeleteKey, Hash: hash, Since: since, Due: due})
-}
-
 // queueSettle leaves the record's key to be settled. One that works on is disabled
 // first, once that is due.
 func (st *State) queueSettle(kind TaskKind, now, due time.Time) {
@@ -163,50 +126,10 @@ func (st *State) queueSettle(kind TaskKind, now, due time.Time) {
 	})
 }
 
-// queueOrphan leaves the key of a POST without an answer to be looked for. One walk
-// through the list does for many: those that nobody looked for yet wait for each
-// other, and the more others there are the longer.
-func (st *State) queueOrphan(op string, since, now, firstRetryAt time.Time) {
-	others, due := 0, firstRetryAt
-	for _, task := range st.Tasks {
-		if task.Kind != FindOrphan {
-			continue
-		}
-		if task.Tries == 0 && task.Due.After(now) {
-			st.Tasks = append(st.Tasks, Task{Kind: FindOrphan, Op: op, Since: since, Due: task.Due})
-			return
-		}
-		others++
-	}
-	if others > 0 {
-		due = now.Add(backoff(others+1, orphanGrace))
-	}
-	st.Tasks = append(st.Tasks, Task{Kind: FindOrphan, Op: op, Since: since, Due: due})
-}
-
-// endOverlaps has all keys disabled now that go on working beside the record's.
-func (st *State) endOverlaps(now time.Time) {
-	for i, task := range st.Tasks {
-		if task.Kind == DisableKey && task.Due.After(now) {
-			st.Tasks[i].Due = now
-		}
-	}
-}
-
-// cancelSettling leaves the keys that were to be settled to be deleted: the quota
-// that they would be charged to is over.
-func (st *State) cancelSettling(now time.Time) {
-	for i, task := range st.Tasks {
-		if task.settles() {
-			st.Tasks[i] = Task{Kind: DeleteKey, Hash: task.Hash, Since: task.Since, Due: now}
-		}
-	}
-}
-
 // abandonAssign has a key deleted that waits for its guardrail.
 func (st *State) abandonAssign(now time.Time) {
 	if p := st.Pending; p != nil && p.Kind == PendingAssign {
-		st.queueDelete(p.New.Hash, now, now)
+		st.Tasks.queueDelete(p.New.Hash, now, now)
 		st.Pending = nil
 	}
 }
@@ -230,7 +153,7 @@ func (st *State) dropKey() {
 func (st *State) retireKey(now time.Time) {
 	st.abandonAssign(now)
 	if st.Record != nil && st.Record.Hash != "" {
-		st.queueDelete(st.Record.Hash, now, now)
+		st.Tasks.queueDelete(st.Record.Hash, now, now)
 	}
 	st.dropKey()
 	st.Pending = nil
