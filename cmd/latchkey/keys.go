@@ -95,14 +95,14 @@ func (a *app) keysShowCommand() *cobra.Command {
 			if a.asJSON || a.asCSV {
 				return a.show(key, keyHeader, [][]string{a.keyRow(key)})
 			}
-			return a.showTable(key, table{whole: true, rows: [][]string{
+			return a.show(key, nil, [][]string{
 				{"name", key.Name}, {"label", key.Label}, {"hash", key.Hash},
 				{"limit", limitText(key.Limit)}, {"usage", key.Usage.String()},
 				{"  today", key.UsageDaily.String()}, {"  this week", key.UsageWeekly.String()}, {"  this month", key.UsageMonthly.String()},
 				{"remaining", amountText(key.Remaining, "-")}, {"reset", cmp.Or(key.LimitReset, "never")},
 				{"disabled", yesNo(key.Disabled)},
 				{"created", timeText(key.CreatedAt)}, {"updated", timeText(key.UpdatedAt)}, {"expires", timeText(key.ExpiresAt)},
-			}})
+			})
 		},
 	}
 }

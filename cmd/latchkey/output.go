@@ -12,9 +12,10 @@ import (
 	"latchkey/internal/class"
 )
 
-// show prints data as JSON, or the rows as CSV or as a table for people.
+// show prints data as JSON, or the rows as CSV or as a table for people. Rows without a
+// header are fields of one thing.
 func (a *app) show(data any, header []string, rows [][]string) error {
-	return a.showTable(data, table{header: header, rows: rows})
+	return a.showTable(data, table{header: header, rows: rows, whole: header == nil})
 }
 
 // showTable is show of a table with more to say about it.

@@ -133,6 +133,7 @@ func checkVisible(t *testing.T, what, text string) {
 // Nothing that a latchkey says reaches a terminal as it is.
 func TestNothingOfALatchkeyReachesATerminalAsItIs(t *testing.T) {
 	f := newFixture(t)
+	env := withBoth(f, newAccount(t, nil))
 	id := strings.ReplaceAll(wild, "\x00", "") // as arguments cannot have it
 	user := adminapi.User{UserID: id, UserName: wild, Email: wild, Hash: wild, CreatedAt: wild, UpdatedAt: wild}
 	state := adminapi.State{
@@ -168,7 +169,7 @@ func TestNothingOfALatchkeyReachesATerminalAsItIs(t *testing.T) {
 		return true
 	}
 	for _, args := range [][]string{
-		{"users", "list"}, {"users", "show", id}, {"users", "show", "nobody" + id}, {"users", "ledger", id}, {"users", "set", "--yes", id, "--total", "1"}, {"users", "set", id, "--total", "1"},
+		{"users", "list"}, {"users", "show", id}, {"users", "show", "nobody" + id}, {"users", "ledger", id}, {"users", "activity", id, "--by", "key"}, {"users", "set", "--yes", id, "--total", "1"}, {"users", "set", id, "--total", "1"},
 		{"users", "suspend", "--yes", id}, {"users", "resume", "--yes", id}, {"users", "sync", id, "nobody" + id}, {"reconcile", "--dry-run"}, {"reconcile"}, {"users", "erase", id},
 		{"reconcile", "--yes"}, {"users", "erase", "--yes", id}, {"users", wild}, {"users", "list", "--url", "http://" + wild}, {"users", "list", "--" + wild},
 	} {
@@ -179,7 +180,7 @@ func TestNothingOfALatchkeyReachesATerminalAsItIs(t *testing.T) {
 				if form != "" {
 					args = append(args, form)
 				}
-				p := latchkey(t.Context(), f.env(), args...)
+				p := latchkey(t.Context(), env, args...)
 				checkVisible(t, fmt.Sprintf("%q", args), p.out+p.stderr)
 			}
 		}

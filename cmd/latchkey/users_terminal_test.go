@@ -143,8 +143,10 @@ func TestTablesFitTheTerminal(t *testing.T) {
 		}
 	}
 	// A field and its value are no row of a table: they are copied from here.
-	if _, shown := onTerminalOf(t, 40, env, "", "users", "show", "u_42"); !strings.Contains(shown, f.users["u_42"].Record.Hash) {
-		t.Errorf("%s", shown)
+	for line, hash := range map[string]string{"users show u_42": f.users["u_42"].Record.Hash, "keys show " + account.Keys()[0].Hash[:8]: account.Keys()[0].Hash} {
+		if _, shown := onTerminalOf(t, 40, env, "", strings.Fields(line)...); !strings.Contains(shown, hash) {
+			t.Errorf("%s: %s", line, shown)
+		}
 	}
 }
 

@@ -132,6 +132,11 @@ func TestCommandLine(t *testing.T) {
 	if got, want := ledger(), "provision 1 10, charge 0.6 9.4, rotate 1 9.4"; got != want {
 		t.Errorf("users ledger: %s; want %s", got, want)
 	}
+	// OpenRouter does not tell of today yet, and knows both keys, one of which is deleted.
+	activity := fromJSON[map[string]any](t, w.cli(t, 0, "users", "activity", u.id, "--json"))
+	if activity["charged_today"] != 0.6 || activity["cost"] != 0.0 || activity["unknown_keys"] != nil || len(activity["keys"].([]any)) != 2 {
+		t.Errorf("users activity: %v", activity)
+	}
 	awaitEvent("charge 0.6, remaining_limit 9.4")
 	awaitEvent("rotate 1, remaining_limit 9.4")
 
