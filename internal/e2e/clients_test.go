@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,6 +44,9 @@ func TestClientsExamples(t *testing.T) {
 	defer cancel()
 	examples := exec.CommandContext(ctx, filepath.Join(site.root, "node_modules", ".bin", "node"), "--test", "--test-timeout=60000", "build/test/examples.test.js")
 	examples.Dir = clientFolder(t)
+	examples.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an example ends with its test
+	examples.Cancel = func() error { return syscall.Kill(-examples.Process.Pid, syscall.SIGKILL) }
+	examples.WaitDelay = 10 * time.Second
 	examples.Env = append(os.Environ(), "LATCHKEY_URL="+w.URL, "LATCHKEY_TOKEN="+u.token(), "USER_ID="+u.id, "OPENROUTER_URL="+w.server.URL)
 	out, err := examples.CombinedOutput()
 	if err != nil {
