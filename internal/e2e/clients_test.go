@@ -151,7 +151,7 @@ func stream(t *testing.T, w *worker, users []*user, during time.Duration) (l loa
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), during+time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), during+2*time.Minute)
 	defer cancel()
 	tabs := exec.CommandContext(ctx, filepath.Join(site.root, "node_modules", ".bin", "node"), filepath.Join(site.root, "internal", "e2e", "tabs", "tabs.mjs"))
 	var out, errors bytes.Buffer

@@ -7,7 +7,8 @@
 //   latchkey    where latchkey is; openrouter: the origin of OpenRouter's stand-in
 //   users       [{id, token}]
 //   tabs        of each user
-//   seconds     after which no new completion begins
+//   seconds     after which no new completion begins, unless the tabs were told of too few
+//               keys: two for each, on a machine that is slow
 //   completion  what is asked for
 //   reading     ms between two readings of the other device
 //
@@ -28,6 +29,7 @@ const { latchkey } = await import(client);
 
 const end = Date.now() + seconds * 1000;
 const report = { calls: 0, refused: 0, failed: {}, saved: 0, changed: 0, read: 0, unread: {}, spent: {} };
+const isOver = () => Date.now() >= end && report.changed >= 2 * tabs * users.length;
 const count = (counts, what) => { counts[what] = (counts[what] ?? 0) + 1; };
 
 async function tab({ id, token }, delay) {
@@ -40,7 +42,7 @@ async function tab({ id, token }, delay) {
   const lk = latchkey({ url, token: () => token, openRouterUrl: openrouter, fetch: noted });
   lk.onChange((_, event) => { if (event === "key") report.changed++; });
   await sleep(delay);
-  while (Date.now() < end) {
+  while (!isOver()) {
     report.calls++;
     refused = false;
     try {
@@ -70,7 +72,7 @@ async function stream(lk) {
 
 async function otherDevice({ token }, delay) {
   await sleep(delay);
-  for (; Date.now() < end; await sleep(reading)) {
+  for (; !isOver(); await sleep(reading)) {
     report.read++;
     const response = await fetch(`${url}/api/users/me`, { headers: { Authorization: `Bearer ${token}` } });
     await response.text();
