@@ -75,7 +75,7 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("the origin %q is none that a browser sends", origin)
 			}
 		}
-		if strings.ContainsAny(s.KeyNamePrefix, ":/ ") || s.KeyNamePrefix == "" || !strings.HasPrefix(s.OpenRouterURL, "http") {
+		if strings.ContainsAny(s.KeyNamePrefix, ":/ ") || s.KeyNamePrefix == "" || !strings.HasPrefix(strings.ToLower(s.OpenRouterURL), "http") {
 			t.Errorf("%+v", s)
 		}
 	})
