@@ -47,7 +47,7 @@ func viewPending(p Pending) adminapi.Task {
 	view := adminapi.Task{Since: p.Since, Tries: p.Tries, Due: p.Due}
 	switch p.Kind {
 	case PendingDelete:
-		view.Delete = p.Hash
+		view.Delete, view.Create = p.Hash, p.Op
 	case PendingCreate:
 		view.Create = p.Op
 	case PendingAssign:

@@ -50,6 +50,9 @@ func TestNothingOfAStateIsForgottenInItsView(t *testing.T) {
 			}
 		}
 	}
+	if task := viewPending(Pending{Kind: PendingDelete, Hash: "h", Op: "o"}); task.Delete != "h" || task.Create != "o" {
+		t.Errorf("a deletion that the next key follows on is shown as %+v", task)
+	}
 	if task := viewPending(pending[2]); task.Assign != "h" {
 		t.Errorf("a key to be assigned is shown as %q, want its hash", task.Assign)
 	}

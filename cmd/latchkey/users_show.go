@@ -80,6 +80,8 @@ func (a *app) showState(answer adminclient.Sent[adminapi.State]) error {
 // taskText says what a task is.
 func taskText(t adminapi.Task) string {
 	switch {
+	case t.Delete != "" && t.Create != "":
+		return "delete key " + short(t.Delete) + ", then create key, op " + t.Create
 	case t.Delete != "":
 		return "delete key " + short(t.Delete)
 	case t.Create != "":

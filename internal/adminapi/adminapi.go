@@ -67,7 +67,7 @@ type State struct {
 }
 
 // Task is work on a key that is under way or waits to be tried again. One of the
-// first five says what it is.
+// first five says what it is; Create stands beside Delete where the next key follows on it.
 type Task struct {
 	Create string `json:"create,omitempty"` // op, a part of the new key's name
 	Assign string `json:"assign,omitempty"` // hash of a new key that nobody gets before the guardrail has it
