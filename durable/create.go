@@ -11,14 +11,14 @@ import (
 
 // This file makes keys.
 
-// creation is a key that is made: that it is was written down.
+// creation is a key whose POST was ordered in storage and is not sent yet.
 type creation struct {
-	op     string
-	made   NewKey
-	before func(*State) // what is yet to become of the present key, with the next write
+	op   string
+	made NewKey
+	also func(*State) // what else changes with the next write
 }
 
-// nothing becomes of the present key: there is none, or it goes on working.
+// nothing else changes: there is no key, or it goes on working.
 func nothing(*State) {}
 
 // provision makes a user's first key.
@@ -37,24 +37,24 @@ func (f flow) provision() (Outcome, error) {
 	return f.send(ordered)
 }
 
-// order notes that a key is made; it returns nil where there may be none. Dying after
-// it was written leaves a key that may exist and that nobody can use: whoever comes
-// next takes another id, and the alarm looks for this one.
+// order orders a key; it returns nil where there may be none. Dying after the order was
+// written leaves a key that may exist and that nobody can use: whoever comes next takes
+// another id, and the alarm looks for this one.
 func (f flow) order(kind account.Kind, st *State) *creation {
 	st.Pending, st.Unseen = nil, false
 	made, allowed := f.newKey(kind, st)
 	if !allowed {
 		return nil
 	}
-	id := f.runtime.NewOp()
+	id := f.runtime.NewID()
 	st.Pending = &Pending{Kind: PendingCreate, Op: id, Since: f.now(), Due: f.firstRetryAt()}
 	return &creation{id, made, nothing}
 }
 
-// newKey is the key that may be made now; false: none may.
+// newKey is the key to be made now; false: there may be none.
 func (f flow) newKey(kind account.Kind, st *State) (NewKey, bool) {
 	limit, allowed := f.rules().newLimit(kind, st)
-	room := len(st.Tasks) <= maxTasks // one more than there may be for the key that was given up
+	room := len(st.Tasks) <= maxTasks // the key that was just given up may be one task too many
 	return NewKey{Kind: kind, Limit: limit, ExpiresAt: f.rules().expiry()}, allowed && room
 }
 
@@ -71,7 +71,7 @@ func (f flow) send(ordered *creation) (Outcome, error) {
 	if failed != nil {
 		// Never repeated: if it was carried out, a second POST would make a second key.
 		err := f.store.apply(func(st *State) *account.Entry {
-			ordered.before(st)
+			ordered.also(st)
 			// Only the documented refusals say that nothing was made: anything else, 429
 			// too, may come from a gateway that had passed the POST on.
 			var e *openrouter.Error
@@ -88,16 +88,16 @@ func (f flow) send(ordered *creation) (Outcome, error) {
 	}
 	made.Key, made.Hash = f.settings.Sealer.Seal(f.user, key), hash
 	if f.settings.Guardrail == "" {
-		// Dying before this write loses the key's text for good: see above.
+		// Dying before this write loses the key's text for good: see order.
 		return outcomes[made.Kind], f.store.apply(func(st *State) *account.Entry {
-			ordered.before(st)
+			ordered.also(st)
 			return f.accept(made)(st)
 		})
 	}
 	// The same here; dying after it leaves a key that is ours and has no guardrail
 	// yet: nobody gets it before it has.
 	err := f.store.apply(func(st *State) *account.Entry {
-		ordered.before(st)
+		ordered.also(st)
 		st.Pending = &Pending{Kind: PendingAssign, New: &made, Since: f.now(), Due: f.firstRetryAt()}
 		return nil
 	})

@@ -10,9 +10,9 @@ import (
 	"latchkey/internal/oplog"
 )
 
-// run does what is asked for, and returns the answer and the line of the log. A mistake
-// in the program ends the request, not the queue: what was written so far is whole.
-func (op *operation) run() (result answer.Answer, line oplog.Line) {
+// run does what is asked for, and fills the line of the log. A mistake in the program ends
+// the request, not the queue: what was written so far is whole.
+func (op *operation) run() (result answer.Answer) {
 	began := op.now()
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -23,14 +23,13 @@ func (op *operation) run() (result answer.Answer, line oplog.Line) {
 			r := st.Record
 			op.line.RemainingLimit, op.line.UsageLimit, op.line.Hash = &r.RemainingLimit, &r.UsageLimit, oplog.ShortHash(r.Hash)
 		}
-		line = op.line
 	}()
-	a, outcome, err := op.do()
+	a, outcome, err := op.dispatch()
 	if err != nil {
-		return op.refuse(err), line
+		return op.refuse(err)
 	}
 	op.line.Outcome, op.line.Status = oplog.Outcome(outcome), a.Status
-	return a, line
+	return a
 }
 
 // refuse is the answer to a request that failed.
@@ -41,9 +40,9 @@ func (op *operation) refuse(err error) answer.Answer {
 	return a
 }
 
-// do does what is asked for.
-func (op *operation) do() (answer.Answer, Outcome, error) {
-	load := op.load
+// dispatch has each action done by its own.
+func (op *operation) dispatch() (answer.Answer, Outcome, error) {
+	load := op.loadOrImport
 	if op.request.Action == OwnLedger {
 		load = op.loadState // no record is made, and none is needed
 	}
@@ -122,13 +121,13 @@ func (op *operation) key() (answer.Answer, Outcome, error) {
 }
 
 // connect opens a socket that tells of the user's key. The key is not read where there
-// is a good one: to connect costs nothing.
+// is a good one: to connect sends no call.
 func (op *operation) connect() (answer.Answer, Outcome, error) {
 	body, outcome, err := op.handOut()
 	if err != nil {
 		return answer.Answer{}, "", err
 	}
 	message, n := note{Opened: op.now(), Expires: op.request.Who.Expires}.tell(op.store.snapshot().Record, body)
-	opened := &answer.Socket{ID: op.runtime.NewOp(), Note: n.String(), Message: message}
+	opened := &answer.Socket{ID: op.runtime.NewID(), Note: n.String(), Message: message}
 	return answer.Answer{Status: http.StatusSwitchingProtocols, Socket: opened}, outcome, nil
 }

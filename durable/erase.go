@@ -70,7 +70,7 @@ func (o operator) eraseDamaged() (answer.Answer, Outcome, error) {
 		return answer.Answer{}, "", err
 	}
 	// Dying before this write leaves all as it was; after it, to the alarm.
-	err = o.store.replace(func(st *State) *account.Entry {
+	err = o.store.reset(func(st *State) *account.Entry {
 		if _, hash := o.importKey(record.Key); hash != "" {
 			st.Tasks.queueDelete(hash, o.now(), o.now())
 		}

@@ -83,7 +83,7 @@ func (f flow) read() (Outcome, error) {
 		final := rules.final(st, asked)
 		switch next = rules.decide(st, key, spent, final); next {
 		case deleteFirst:
-			st.Pending = &Pending{Kind: PendingDelete, Hash: key.Hash, Final: final, Op: f.runtime.NewOp(), Since: rules.now, Due: f.firstRetryAt()}
+			st.Pending = &Pending{Kind: PendingDelete, Hash: key.Hash, Final: final, Op: f.runtime.NewID(), Since: rules.now, Due: f.firstRetryAt()}
 		case createFirst:
 			ordered = f.order(account.Rotate, st)
 		case renewQuota:
@@ -103,7 +103,7 @@ func (f flow) read() (Outcome, error) {
 	case refuseDisabled:
 		return "", problem.New(problem.KeyDisabled, "An operator has disabled this user's key.")
 	case renewQuota:
-		return f.sendRenewal(ordered, early)
+		return f.sendUnlessEarly(ordered, early)
 	case wait:
 		return "", f.rules().noRoom(f.store.snapshot())
 	case createFirst:

@@ -10,8 +10,8 @@ import (
 	"latchkey/internal/users"
 )
 
-// load reads what is stored, and where that is nothing, looks into D1.
-func (op *operation) load() error {
+// loadOrImport reads what is stored, and where that is nothing, looks into D1.
+func (op *operation) loadOrImport() error {
 	if err := op.loadState(); err != nil {
 		return err
 	}
@@ -26,7 +26,7 @@ func (op *operation) load() error {
 // Most who come first are new. So a first key is ordered while D1 is asked, and the
 // order is taken back where D1 knows the user or gives no answer.
 func (op *operation) importRow() error {
-	if !op.store.empty() {
+	if !op.store.mayBeInD1() {
 		return nil
 	}
 	var orderAhead func()
@@ -82,7 +82,7 @@ func (op *operation) orderAhead() error {
 			return nil // somebody was faster
 		}
 		if op.ahead = (flow{op}).order(account.Provision, st); op.ahead != nil {
-			op.ahead.before = func(st *State) { st.Unseen = false }
+			op.ahead.also = func(st *State) { st.Unseen = false }
 			st.Unseen = true
 		}
 		return nil
@@ -92,11 +92,12 @@ func (op *operation) orderAhead() error {
 // takeBack takes back what was ordered ahead: its POST was not sent.
 func (op *operation) takeBack(st *State) {
 	p := st.Pending
-	switch {
-	case op.ahead == nil || p == nil || p.Op != op.ahead.op:
-	case p.Kind == PendingDelete:
+	if op.ahead == nil || p == nil || p.Op != op.ahead.op {
+		return
+	}
+	if p.Kind == PendingDelete {
 		p.Op = ""
-	default:
+	} else {
 		st.Pending = nil
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"latchkey/internal/adminapi"
 )
 
-// TestNothingOfAStateIsForgottenInItsView: each field of what the admin API shows is
+// TestEveryFieldOfAViewIsFilled: each field of what the admin API shows is
 // filled by something that is stored.
-func TestNothingOfAStateIsForgottenInItsView(t *testing.T) {
+func TestEveryFieldOfAViewIsFilled(t *testing.T) {
 	full := fullState()
 	full.Pending.Final = false
 	record := account.Record{

@@ -7,14 +7,16 @@
 // nothing, charges nothing twice and leaves no key behind; and that what could
 // not be finished is taken up by the alarm until it is.
 //
-// A request goes from [Object.Ask] through the queue (queue.go), and is dispatched
-// (dispatch.go) as an operation (operation.go): those of the user to the flow (flow.go,
-// replace.go, renew.go, create.go), which asks the rules (rules.go) what to do, and those
-// of an operator to operator.go, erase.go, inspect.go, ledger.go and reseal.go. Each change
-// of the state (state.go) is written by the store (store.go), which asks the schedule
-// (schedule.go) when the alarm has to ring. Tasks (task.go, tasklist.go, background.go) are
-// what is done in the background; D1 is brought up to date there, too (d1.go). Open sockets
-// are told of each change (sockets.go).
+// A request goes from [Object.Ask], which limits how many there are (limit.go), through the
+// queue (queue.go), and is dispatched (dispatch.go) as an operation (operation.go). What is
+// stored is loaded, or imported from D1 (import.go). Then those of the user go to the flow
+// (flow.go, replace.go, renew.go, create.go), which asks the rules (rules.go) what to do,
+// and are answered (answer.go); those of an operator go to operator.go, erase.go, inspect.go,
+// ledger.go and reseal.go. Each change of the state (state.go) is written by the store
+// (store.go), which asks the schedule (schedule.go) when the alarm has to ring. Tasks
+// (task.go, tasklist.go, background.go, settle.go, orphans.go) are what is done in the
+// background, and tried again (retry.go); D1 is brought up to date there, too (d1.go). Open
+// sockets are told of each change (sockets.go).
 //
 // The package knows nothing of JavaScript. It has no timers, and holds its locks
 // across no call: package edge says why.
@@ -46,7 +48,7 @@ type Object struct {
 	mu           sync.Mutex    // guards what follows; never held across a call
 	ownReads     int           // requests of the user beside the queue
 	bucket       bucket        // of the user's requests
-	alarmWaiters []func(error) // to be told, by alarms that rang, once all is done for now
+	alarmWaiters []func(error) // of alarms that rang: called once all is done for now
 }
 
 // New returns the object of a user.
@@ -109,8 +111,9 @@ func (o *Object) admit(action Action) *problem.Problem {
 
 // read answers a request that changes nothing, beside the queue.
 func (o *Object) read(r Request, reply func(answer.Answer)) {
-	result, line := o.operate(r)
-	o.runtime.Log(line)
+	op := o.operation(r)
+	result := op.run()
+	o.runtime.Log(op.line)
 	reply(result)
 	if r.Action == OwnLedger {
 		o.mu.Lock()
@@ -121,17 +124,19 @@ func (o *Object) read(r Request, reply func(answer.Answer)) {
 	o.activity.end(1)
 }
 
-// work does what a request in the queue asks for.
+// work answers a request of the queue. What it returns besides is called once the answer
+// was given.
 func (o *Object) work(r Request) (answer.Answer, func(joined, waiting int)) {
-	result, line := o.operate(r)
+	op := o.operation(r)
+	result := op.run()
 	return result, func(joined, waiting int) {
-		if line.Waiting = waiting; joined > 1 {
-			line.Shared = joined
+		if op.line.Waiting = waiting; joined > 1 {
+			op.line.Shared = joined
 		}
-		o.runtime.Log(line)
+		o.runtime.Log(op.line)
 		outcome := Kept
 		if r.Action.byUser() && result.Status < http.StatusBadRequest {
-			outcome = Outcome(line.Outcome)
+			outcome = Outcome(op.line.Outcome)
 		}
 		o.announcer.announce(outcome)
 		if r.Action == Connect {
@@ -159,8 +164,8 @@ func (o *Object) onIdle() {
 	o.runtime.Idle()
 }
 
-// load reads what is stored, once, and looks at what calls for more than a change: when
-// the token of a socket expires, and work that this version does not know. That is kept.
+// load reads what is stored, once. It also finds out when the token of a socket expires, and
+// logs work of a kind that this version does not know, which is kept.
 func (o *Object) load() error {
 	first, err := o.store.load()
 	if err != nil || !first {
@@ -207,7 +212,6 @@ func (o *Object) Alarm(done func(error)) {
 	o.activity.end(1)
 }
 
-// operate does what a request asks for.
-func (o *Object) operate(r Request) (answer.Answer, oplog.Line) {
-	return newOperation(r, o.user, &o.runtime, &o.store, &o.opened, o.load).run()
+func (o *Object) operation(r Request) *operation {
+	return newOperation(r, o.user, &o.runtime, &o.store, &o.opened, o.load)
 }

@@ -44,7 +44,7 @@ func (op *operation) abandonCreate() error {
 		return nil
 	}
 	return op.store.apply(func(st *State) *account.Entry {
-		// Since when the POST was sent, however long ago: its key is as old.
+		// The search is for a key as old as the POST, however long ago that was sent.
 		lost, sent := st.Pending.Op, st.Pending.Since
 		if st.Pending.Kind == PendingDelete { // which is repeated; the POST came after it
 			st.Pending.Op, sent = "", sent.Add(op.settings.OpenRouterTimeout)

@@ -47,7 +47,7 @@ func deleteOrphans(s *store, keys openrouter.Client, prefix string, now func() t
 		}
 		return nil
 	})
-	if err != nil && err != errOlder {
+	if err != nil && !errors.Is(err, errOlder) {
 		return nil, err
 	}
 	for _, hashes := range found {
@@ -65,7 +65,8 @@ func deleteOrphans(s *store, keys openrouter.Client, prefix string, now func() t
 			missing = append(missing, task)
 		}
 	}
-	if err = nil; len(missing) > 0 {
+	err = nil
+	if len(missing) > 0 {
 		err = errNotFound
 	}
 	return func(st *State) *account.Entry {

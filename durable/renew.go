@@ -9,15 +9,15 @@ import (
 // This file decides on the next key: the next one of the quota, or the first one of a new
 // quota.
 
-// rotate makes the next key. before says what becomes of the present one: it is gone by
+// rotate makes the next key. present says what becomes of the present one: it is gone by
 // now, or it works until it is deleted or settled in the background. Where a key was
 // settled meanwhile and nothing remains, the quota is renewed.
-func (f flow) rotate(before func(*State)) (Outcome, error) {
+func (f flow) rotate(present func(*State)) (Outcome, error) {
 	var ordered *creation
 	var early time.Duration
 	err := f.store.apply(func(st *State) *account.Entry {
 		st.abandonAssign(f.now())
-		before(st)
+		present(st)
 		if ordered = f.order(account.Rotate, st); ordered == nil && f.settings.Policy.Spent(st.Record.RemainingLimit) {
 			ordered, early = f.orderRenewal(st)
 		}
@@ -26,7 +26,7 @@ func (f flow) rotate(before func(*State)) (Outcome, error) {
 	if err != nil {
 		return "", err
 	}
-	return f.sendRenewal(ordered, early)
+	return f.sendUnlessEarly(ordered, early)
 }
 
 // renew starts a spent quota anew, where it is time.
@@ -40,11 +40,11 @@ func (f flow) renew() (Outcome, error) {
 	if err != nil {
 		return "", err
 	}
-	return f.sendRenewal(ordered, early)
+	return f.sendUnlessEarly(ordered, early)
 }
 
-// orderRenewal notes that the first key of a new quota is made, or drops the key where
-// it is too early for that by so much. Dying before this is written leaves the key to
+// orderRenewal orders the first key of a new quota. Where it is too early for that, by so
+// much, it drops the present key instead. Dying before this is written leaves the key to
 // the next request; after it, the alarm deletes it.
 func (f flow) orderRenewal(st *State) (ordered *creation, early time.Duration) {
 	if early = f.settings.Policy.RenewIn(st.Record.CreatedAt, f.now()); early <= 0 {
@@ -60,8 +60,8 @@ func (f flow) orderRenewal(st *State) (ordered *creation, early time.Duration) {
 	return nil, early
 }
 
-// sendRenewal makes the first key of a new quota, unless it is too early.
-func (f flow) sendRenewal(ordered *creation, early time.Duration) (Outcome, error) {
+// sendUnlessEarly sends what was ordered, or says that the quota begins anew later.
+func (f flow) sendUnlessEarly(ordered *creation, early time.Duration) (Outcome, error) {
 	if early > 0 {
 		return "", f.rules().exhausted(f.store.snapshot(), "The quota is spent. It begins anew later.", early)
 	}

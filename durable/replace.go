@@ -14,9 +14,11 @@ import (
 // DELETE surely had no effect, the key goes on working and is handed out.
 func (f flow) deleteAndCreate() (Outcome, error) {
 	outcome, err := f.replace()
-	var failure *openrouter.Error
+	failure, refused := errors.AsType[*openrouter.Error](err)
 	st := f.store.snapshot()
-	if !f.rules().usable(st) || !errors.As(err, &failure) || failure.Uncertain || st.Pending == nil || st.Pending.Kind != PendingDelete || st.Pending.Op != "" {
+	// With an op, that the DELETE failed could not be written.
+	deleting := st.Pending != nil && st.Pending.Kind == PendingDelete && st.Pending.Op == ""
+	if !refused || failure.Uncertain || !deleting || !f.rules().usable(st) {
 		return outcome, err
 	}
 	f.line.Err = err.Error()
@@ -35,8 +37,8 @@ func (f flow) replace() (Outcome, error) {
 		return "", err
 	}
 	if p := f.store.snapshot().Pending; p != nil && p.Op != "" {
-		// That another key is made was written before the DELETE. What that has ended is
-		// written with what comes of the POST: dying before repeats the DELETE.
+		// The next key was ordered before the DELETE. That the present one has ended is
+		// written with the outcome of the POST: dying before repeats the DELETE.
 		after := f.store.snapshot().clone()
 		f.ended(after)
 		if made, allowed := f.newKey(account.Rotate, after); allowed {
@@ -72,7 +74,7 @@ func (f flow) finishDeletion() error {
 }
 
 // finishPending ends what is pending, and writes down that it did. In a request
-// of the user create does so, together with what comes next.
+// of the user, send does so, together with what comes next.
 func (f flow) finishPending() error {
 	pending := f.store.snapshot().Pending
 	switch {

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// tryTime is when the alarm takes up what is tried now, should that come to nothing:
-	// it leaves room for the try.
+	// tryTime is how long a call that is being sent is left alone. If nobody has seen its
+	// end by then, the alarm takes it up.
 	tryTime = 5 * time.Second
 	// firstPause is the first pause of the backoff.
 	firstPause = 5 * time.Second

@@ -91,26 +91,26 @@ const (
 )
 
 // decide says what follows on a reading of the record's key, which the state has
-// taken over. spent: the quota was spent before it. final: see there.
+// taken over. spent: the quota was spent before it. final: as the function of that name says.
 func (r rules) decide(st *State, key openrouter.Key, spent, final bool) step {
 	policy, left, available := r.settings.Policy, st.Record.UsageLimit, st.available()
-	me, found := r.action != Refresh, r.condition(st, key.Uncapped)
+	anyKey, found := r.action != Refresh, r.condition(st, key.Uncapped)
 	switch {
 	case key.Disabled && !st.Ending:
 		return refuseDisabled
 	case spent || policy.HardCap && policy.Spent(st.Record.RemainingLimit):
 		return renewQuota
-	case me && found == good:
+	case anyKey && found == good:
 		return keep
 	}
 	// What the present key may still have cost counts until it is settled.
 	reserve := max(left, 0)
 	mustGo := found == unusable
-	worthIt := func(reserve account.Credits) bool { // another key holds more, or has to replace this one anyhow
-		room := available - reserve
-		return !st.Tasks.full() && policy.Allows(room) && (!me || !policy.HardCap || policy.NewKeyLimit(room) > left)
+	worthIt := func(reserved account.Credits) bool { // another key holds more, or has to replace this one anyhow
+		room := available - reserved
+		return !st.Tasks.full() && policy.Allows(room) && (!anyKey || !policy.HardCap || policy.NewKeyLimit(room) > left)
 	}
-	if me && !mustGo && r.settings.RotationOverlap > 0 && worthIt(reserve) {
+	if anyKey && !mustGo && r.settings.RotationOverlap > 0 && worthIt(reserve) {
 		return createFirst
 	}
 	if final {
@@ -120,9 +120,9 @@ func (r rules) decide(st *State, key openrouter.Key, spent, final bool) step {
 	switch {
 	case worthIt(reserve) || mustGo && !st.Tasks.full():
 		return deleteFirst
-	case me && !mustGo && (!policy.HardCap || left > policy.RenewAt):
+	case anyKey && !mustGo && (!policy.HardCap || left > policy.RenewAt):
 		return keep // better than none
-	case me && !settling && !st.Tasks.full():
+	case anyKey && !settling && !st.Tasks.full():
 		return deleteFirst // to be settled: there is nothing else to wait for
 	}
 	return wait

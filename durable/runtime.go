@@ -37,7 +37,7 @@ type Runtime struct {
 	Transport http.RoundTripper // to OpenRouter
 	Sockets   Sockets           // nil: nobody has one
 	Now       func() time.Time
-	NewOp     func() string // an id that no other creation has
+	NewID     func() string // an id that nothing else has
 	Log       func(oplog.Line)
 	Idle      func() // called whenever nothing is going on any more
 }

@@ -29,8 +29,8 @@ type plan struct {
 	d1     time.Time // zero: D1 has it all
 }
 
-// schedule plans what a state calls for. All that decides when an alarm rings is
-// here. alarm is what it is set to, lastAlarm what the one that rang last was set to,
+// schedule plans what a state calls for: each task and call says when it is due, and when
+// the alarm rings for it is decided here. alarm is what it is set to, lastAlarm what the one that rang last was set to,
 // and expiry when the token of a socket expires; zero: none.
 func schedule(st *State, alarm, lastAlarm, expiry, now time.Time, j jitter) plan {
 	p := plan{d1: d1Due(st, j)}

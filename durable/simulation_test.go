@@ -164,7 +164,7 @@ func (w *simulation) object(user string) *durable.Object {
 		b := &incarnation{instance: h}
 		b.object = durable.New(user, durable.Runtime{
 			Settings: w.settings, Storage: storage{w, b}, DB: port{w, b}, Transport: port{w, b}, Sockets: sockets{w, b}, Now: w.clock,
-			NewOp: func() string {
+			NewID: func() string {
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				w.ops++

@@ -142,13 +142,13 @@ func (a *announcer) tellAll(st *State, outcome Outcome) error {
 	return nil
 }
 
-// body is the record as the sockets may see it, and that in JSON: without the key where
-// that is for nobody now.
+// body is the record as the sockets may see it, and the same in JSON. A key that nobody
+// may use now is left out of both.
 func (a *announcer) body(st *State, outcome Outcome) (*account.Record, string, error) {
 	shown, record, key := *st, *st.Record, seal.Secret{}
 	shown.Record = &record
 	rules := rules{&a.runtime.Settings, Connect, a.runtime.Now()}
-	if record.Suspended || st.Disabled || rules.expired(st) {
+	if record.Suspended || record.Hash != "" && rules.condition(st, false) == unusable {
 		record.Hash = ""
 	}
 	if record.Hash != "" {

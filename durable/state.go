@@ -16,7 +16,7 @@ type State struct {
 	Record    *account.Record  `json:"record,omitempty"`    // nil until there is a first key
 	Disabled  bool             `json:"disabled,omitempty"`  // the last reading said that an operator disabled the key
 	ReadAt    time.Time        `json:"read_at,omitzero"`    // the last reading; only kept under METER_INTERVAL
-	Ending    bool             `json:"ending,omitempty"`    // a call that was to end the key was refused, and may have disabled it all the same
+	Ending    bool             `json:"ending,omitempty"`    // a call that was to end the key was refused; a key that is disabled later may be so by that call, and not by an operator
 	KeyLimit  *account.Credits `json:"key_limit,omitempty"` // of the record's key when it was read last or made; nil: not known
 	ExpiresAt time.Time        `json:"expires_at,omitzero"` // of the record's key; zero: never
 
@@ -24,7 +24,7 @@ type State struct {
 	Unseen    bool  `json:"unseen,omitempty"`     // a first key was ordered before D1 had said whether it knows the user: it is asked again
 
 	Pending *Pending `json:"pending,omitempty"`
-	Tasks   Tasks    `json:"chores,omitempty"` // keys to be got rid of in the background
+	Tasks   Tasks    `json:"chores,omitempty"` // keys to be got rid of in the background, under their first name
 	D1      D1Status `json:"d1,omitzero"`
 
 	Alarm time.Time `json:"alarm,omitzero"` // what the alarm was set to in this very transaction

@@ -14,7 +14,7 @@ import (
 const clockTolerance = time.Second
 
 // store is what is in the object's storage. It is read once; a change is written
-// whole or not at all, and what is in memory moves once it is written.
+// whole or not at all, and moves what is in memory once it is written.
 type store struct {
 	storage  Storage
 	settings *settings.Settings
@@ -73,9 +73,9 @@ func (s *store) snapshot() *State {
 	return s.state
 }
 
-// empty tells whether storage holds nothing of the user, or nothing but the order of
-// a first key.
-func (s *store) empty() bool {
+// mayBeInD1 tells whether D1 is to be asked for the user: storage holds no record, and
+// nobody has asked D1 yet.
+func (s *store) mayBeInD1() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stored == nil || s.stored.Unseen
@@ -101,8 +101,8 @@ func (s *store) reschedule() error {
 	return s.apply(func(*State) *account.Entry { return nil })
 }
 
-// replace begins anew: all that storage holds gives way to one change.
-func (s *store) replace(c change) error {
+// reset begins anew: all that storage holds gives way to one change.
+func (s *store) reset(c change) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.write(&State{}, c)
@@ -117,7 +117,7 @@ func (s *store) write(before *State, c change) error {
 	if r := next.Record; r != nil && (before.Record == nil || *r != *before.Record || next.Disabled != before.Disabled) {
 		r.Seq++
 		r.UpdatedAt = timestamp(now)
-		if !before.d1Pending() || before.Record.Erased { // an erased row is pending for as long as it may come back
+		if !before.d1Pending() || before.Record.Erased { // an erased row is looked at for a minute, which is no lag
 			next.D1.Since, next.D1.Tries = now, 0
 		}
 		if entry != nil {

@@ -64,7 +64,7 @@ func (o *Objects) open(p Platform) *durable.Object {
 		o.makeRoom()
 		kept = &object{platform: p}
 		kept.user = durable.New(p.Name(), durable.Runtime{
-			Settings: o.front.settings, Storage: p.Storage(), DB: p.DB(), Transport: p.OpenRouter(), Sockets: p.Sockets(), Now: o.front.now, NewOp: newOp, Log: o.front.log,
+			Settings: o.front.settings, Storage: p.Storage(), DB: p.DB(), Transport: p.OpenRouter(), Sockets: p.Sockets(), Now: o.front.now, NewID: newID, Log: o.front.log,
 			Idle: func() {
 				kept.idle = true
 				p.Idle()
@@ -215,8 +215,8 @@ func sealAnew(p Platform, user string) error {
 	return nil
 }
 
-// newOp returns 128 random bits in hex.
-func newOp() string {
+// newID returns 128 random bits in hex.
+func newID() string {
 	var id [16]byte
 	rand.Read(id[:])
 	return hex.EncodeToString(id[:])
