@@ -47,6 +47,9 @@ func (op *operation) dispatch() (answer.Answer, Outcome, error) {
 		load = op.loadState // no record is made, and none is needed
 	}
 	err := load()
+	if err != nil && op.request.Action == repair && op.store.snapshot() != nil {
+		err = errors.Join(err, op.postponePending())
+	}
 	if unreadable, ok := errors.AsType[*damaged](err); ok {
 		return op.doDamaged(unreadable)
 	}

@@ -1,6 +1,7 @@
 package durable_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -379,5 +380,25 @@ func TestARefreshThatFinishesARotationEndsTheOldKey(t *testing.T) {
 				t.Error("the old key still works")
 			}
 		}
+	})
+}
+
+// A refused DELETE disables nothing: a key that is disabled after it was disabled by an
+// operator, and is neither handed out nor replaced.
+func TestAnOperatorMayDisableAKeyWhoseDeletionWasRefused(t *testing.T) {
+	hostile(t, func(t *testing.T, w *simulation) {
+		first := w.one(durable.Me)
+		w.spend(ada, 0.6)
+		w.answer = func(method string, r *http.Request) *http.Response {
+			if method == "DELETE" {
+				return respond(429, `{"error":{"code":429,"message":"Slow down"}}`)
+			}
+			return nil
+		}
+		w.expect(w.one(durable.Me), "kept")
+		w.answer = nil
+		w.server.SetDisabled(first.Hash, true)
+		w.expect(w.one(durable.Me), problem.KeyDisabled)
+		w.expect(w.one(durable.Refresh), problem.KeyDisabled)
 	})
 }

@@ -9,8 +9,8 @@ import (
 )
 
 // bucket is a token bucket: it holds a minute's worth of requests, which come back
-// evenly. It lives in memory alone: an object that is busy enough to be limited
-// stays in memory, and any other one begins with a full bucket.
+// evenly. It lives in memory alone: an object that leaves it, after some ten idle seconds,
+// begins with a full bucket. So it stops a client gone wild, and is no exact quota.
 type bucket struct {
 	used float64 // tokens that were taken and are not back yet
 	at   time.Time

@@ -56,6 +56,16 @@ func (op *operation) abandonCreate() error {
 	})
 }
 
+// postponePending has the alarm try again later.
+func (op *operation) postponePending() error {
+	return op.store.apply(func(st *State) *account.Entry {
+		if st.Pending != nil {
+			st.postponePending(op.now())
+		}
+		return nil
+	})
+}
+
 // rename takes the name and address of the token over into the record.
 func (op *operation) rename(st *State) *account.Entry {
 	st.rename(op.request.Who.Name, op.request.Who.Email)

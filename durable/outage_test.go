@@ -315,3 +315,49 @@ func TestAnOrphanIsFoundHoweverLateItIsLookedFor(t *testing.T) {
 		}
 	})
 }
+
+// The object dies over a first key, and then D1 gives no answer, or one that makes no
+// sense: the alarm rings ever more seldom.
+func TestAnAlarmThatCannotLoadBacksOff(t *testing.T) {
+	for name, prepare := range map[string]func(w *simulation){
+		"D1 is away": func(w *simulation) {
+			w.decide = func(c *call) fault {
+				switch {
+				case c.method != "D1":
+					return well
+				case c.index == 0:
+					return crashBefore
+				}
+				return notSent
+			}
+		},
+		"a row that makes no sense": func(w *simulation) {
+			oldRow(w)
+			w.db.rows[ada][seqColumn] = int64(-5)
+			first := w.calls
+			w.decide = func(c *call) fault {
+				if c.method == "D1" && c.index == first {
+					return crashBefore
+				}
+				return well
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hostile(t, func(t *testing.T, w *simulation) {
+				prepare(w)
+				w.one(durable.Me)
+				h := w.instance(ada)
+				rings := 0
+				for start := w.now; w.now.Sub(start) < time.Hour && !h.alarm.IsZero() && rings < 100; rings++ {
+					w.now = h.alarm
+					w.ring(h)
+					w.finish()
+				}
+				if rings > 20 {
+					t.Errorf("it rang %d times", rings)
+				}
+			})
+		})
+	}
+}

@@ -24,8 +24,8 @@ func (f flow) deleteAndCreate() (Outcome, error) {
 	f.line.Err = err.Error()
 	// Dying before this write leaves the DELETE to the alarm.
 	return Kept, f.store.apply(func(st *State) *account.Entry {
-		st.Pending = nil // the next reading tries again
-		st.Ending = true
+		st.Ending = f.settings.SettleAfter > 0 && !st.Pending.Final // a DELETE disables nothing
+		st.Pending = nil                                            // the next reading tries again
 		return nil
 	})
 }

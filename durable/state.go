@@ -16,7 +16,7 @@ type State struct {
 	Record    *account.Record  `json:"record,omitempty"`    // nil until there is a first key
 	Disabled  bool             `json:"disabled,omitempty"`  // the last reading said that an operator disabled the key
 	ReadAt    time.Time        `json:"read_at,omitzero"`    // the last reading; only kept under METER_INTERVAL
-	Ending    bool             `json:"ending,omitempty"`    // a call that was to end the key was refused; a key that is disabled later may be so by that call, and not by an operator
+	Ending    bool             `json:"ending,omitempty"`    // a call that was to disable the key was refused, and may have disabled it all the same: not an operator
 	KeyLimit  *account.Credits `json:"key_limit,omitempty"` // of the record's key when it was read last or made; nil: not known
 	ExpiresAt time.Time        `json:"expires_at,omitzero"` // of the record's key; zero: never
 
