@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestMedian(t *testing.T) {
@@ -73,29 +72,6 @@ func TestTheLogTellsOfKeptKeysAndMemory(t *testing.T) {
 	}
 }
 
-func TestPercentile(t *testing.T) {
-	hundred := make([]time.Duration, 100)
-	for i := range hundred {
-		hundred[i] = time.Duration(i + 1)
-	}
-	for _, c := range []struct {
-		sorted []time.Duration
-		p      float64
-		want   time.Duration
-	}{
-		{hundred, 50, 50},
-		{hundred, 99, 99},
-		{hundred[:1], 50, 1},
-		{hundred[:1], 99, 1},
-		{hundred[:3], 50, 2},
-		{hundred[:10], 99, 10},
-	} {
-		if got := percentile(c.sorted, c.p); got != c.want {
-			t.Errorf("of %d values the %v %% are %d, want %d", len(c.sorted), c.p, got, c.want)
-		}
-	}
-}
-
 func TestPart(t *testing.T) {
 	users := newUsers("u", 10)
 	var all []user
@@ -124,24 +100,6 @@ func TestCompatibilityIsThatOfWrangler(t *testing.T) {
 	flags := `["` + strings.Join(subjects()[0].flags, `", "`) + `"]`
 	if !strings.Contains(string(config), "\ncompatibility_flags = "+flags+"\n") {
 		t.Errorf("wrangler.toml has other flags than %s", flags)
-	}
-}
-
-func TestSplitStatements(t *testing.T) {
-	sql := "-- First; of all.\n\nCREATE TABLE a (\n  b TEXT, -- a column; of text\n  c TEXT\n) WITHOUT ROWID;\nALTER TABLE a ADD d INTEGER\n"
-	want := []string{"CREATE TABLE a (\n  b TEXT, \n  c TEXT\n) WITHOUT ROWID", "ALTER TABLE a ADD d INTEGER"}
-	if got := splitStatements(sql); !slices.Equal(got, want) {
-		t.Errorf("statements are %q, want %q", got, want)
-	}
-
-	all, err := readStatements(filepath.Join("..", "..", "migrations"))
-	if err != nil || len(all) == 0 {
-		t.Fatalf("the migrations are %q, %v", all, err)
-	}
-	for _, statement := range all {
-		if strings.Count(statement, "'")%2 != 0 || !strings.HasPrefix(statement, strings.ToUpper(statement[:6])) {
-			t.Errorf("this was cut in a string: %q", statement)
-		}
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"latchkey/internal/auth"
+	"latchkey/internal/percentile"
 	"latchkey/internal/seal"
 )
 
@@ -194,7 +194,7 @@ func (l load) run(ctx context.Context, c *subject, users []user, span time.Durat
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	r.requests, r.rate = len(all), float64(len(all))/elapsed.Seconds()
-	r.p50, r.p99 = percentile(all, 50), percentile(all, 99)
+	r.p50, r.p99 = percentile.Of(all, 50), percentile.Of(all, 99)
 	r.cpu, r.calls, r.most = cpu/time.Duration(len(all)), u.calls, u.most
 	r.refused = u.refused
 	return r, nil
@@ -206,7 +206,7 @@ func (l load) ask(ctx context.Context, client *http.Client, c *subject, u user) 
 	if l.refresh {
 		method, path = "POST", path+"/openrouter-api-key/refresh"
 	}
-	request, err := http.NewRequestWithContext(ctx, method, c.url+path, nil)
+	request, err := http.NewRequestWithContext(ctx, method, c.process.URL+path, nil)
 	if err != nil {
 		return err
 	}
@@ -231,10 +231,4 @@ func (l load) ask(ctx context.Context, client *http.Client, c *subject, u user) 
 		return fmt.Errorf("%s got %d %s, expected 200 and one of %v", u.id, response.StatusCode, body, l.outcomes)
 	}
 	return nil
-}
-
-// percentile returns the smallest of the sorted values that p percent of them
-// do not exceed.
-func percentile(sorted []time.Duration, p float64) time.Duration {
-	return sorted[int(math.Ceil(p/100*float64(len(sorted))))-1]
 }

@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"latchkey/internal/workerdrun"
 )
 
 // A subject that answers some users wrong is measured by its other answers; one
@@ -39,7 +41,7 @@ func TestWrongAnswersAreCounted(t *testing.T) {
 			defer upstream.close()
 			b := &bench{}
 			l := load{title: "some load", connections: 1, outcomes: []string{"kept"}}
-			r, err := b.put(t.Context(), l, &subject{title: "some subject", url: server.URL, upstream: upstream}, newUsers("u", c.users), 0)
+			r, err := b.put(t.Context(), l, &subject{title: "some subject", process: &workerdrun.Process{URL: server.URL}, upstream: upstream}, newUsers("u", c.users), 0)
 			if err != nil || r.requests != c.requests || r.wrong != c.wrongs {
 				t.Fatalf("%d right, %d wrong, %v; want %d and %d", r.requests, r.wrong, err, c.requests, c.wrongs)
 			}

@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"latchkey/internal/localdev"
+	"latchkey/internal/workerdrun"
 )
 
 func main() {
@@ -77,9 +78,6 @@ func run(ctx context.Context) error {
 	}
 	offered := append(loads(b.regulars, newUsers("newcomer", *once)), waitingLoads()...)
 	offered = append(append(offered, billLoads()...), wallLoads(b.regulars)...)
-	if *which == "" {
-		offered = slices.DeleteFunc(offered, func(l load) bool { return l.extra })
-	}
 	if *which == "" {
 		offered = slices.DeleteFunc(offered, func(l load) bool { return l.extra })
 	}
@@ -180,7 +178,7 @@ func named[T any](list string, all []T, name func(T) string) ([]T, error) {
 
 func subjects() []*subject {
 	return []*subject{
-		{name: "latchkey", title: "latchkey", entry: "build/deploy/worker.js", flags: []string{"no_nodejs_compat", "no_nodejs_compat_v2"}, later: 6 * time.Second, portion: 1},
+		{name: "latchkey", title: "latchkey", entry: workerdrun.Entry, flags: workerdrun.Flags(), later: 6 * time.Second, portion: 1},
 		{name: "plain", title: "plain JavaScript", entry: "cmd/bench/plain/worker.mjs", portion: 1},
 		{name: "floor", title: "floor", entry: "cmd/bench/floor/worker.mjs", portion: 1, noJob: true},
 		{name: "serve", title: "workers.Serve", entry: "build/bench/serve/worker.mjs", portion: 20},

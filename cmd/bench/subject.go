@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,12 +9,11 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"latchkey/internal/workerdrun"
 )
 
 // subject is one way to do the job.
@@ -33,12 +31,8 @@ type subject struct {
 	state     string // folder of what it keeps
 	inspector int    // port, 0 for none
 
-	process *exec.Cmd
-	input   io.Closer // closing it ends the process
-	output  *bufio.Reader
-	url     string
+	process *workerdrun.Process
 	metered bool          // it logs what Cloudflare bills
-	workerd int           // process id, 0 where there is no /proc to tell
 	ready   time.Duration // processor time that workerd's main thread took to start; 0 where there is no /proc
 }
 
@@ -50,77 +44,32 @@ const (
 )
 
 // start runs the subject on the state that it left, if any.
-func (c *subject) start(ctx context.Context, root string, given conditions) error {
-	migrations := []string{}
-	if _, err := os.Stat(c.state); err != nil { // it never ran
-		if migrations, err = readStatements(filepath.Join(root, "migrations")); err != nil {
-			return err
-		}
-	}
+func (c *subject) start(ctx context.Context, root string, given conditions) (err error) {
 	c.metered = given.metered
 	env := map[string]string{
 		"JWT_SECRET_CLOUD": jwtSecret, "OPENROUTER_PROVISIONING_API_KEY": provisioningKey, "KEY_ENCRYPTION_KEY": encryptionKey,
 		"OPENROUTER_BASE_URL": c.upstream.url, "FLOOR_HASH": c.upstream.floorHash,
 	}
 	maps.Copy(env, c.vars)
-	config := map[string]any{
-		"entry": filepath.Join(root, c.entry), "flags": append([]string{}, c.flags...), "state": c.state, "log": c.log(), "migrations": migrations, "blank": given.blank,
-		"d1Away": given.d1.Milliseconds(), "d1Busy": given.d1Busy.Milliseconds(), "metered": given.metered,
-		"env": env,
-	}
-	if c.inspector != 0 {
-		config["inspector"] = c.inspector
-	}
-	encoded, err := json.Marshal(config)
+	c.process, err = workerdrun.Start(ctx, root, workerdrun.Config{
+		Entry: c.entry, Env: env, Flags: c.flags, State: c.state, Log: c.log(), Inspector: c.inspector,
+		Blank: given.blank, D1Away: given.d1.Milliseconds(), D1Busy: given.d1Busy.Milliseconds(), Metered: given.metered,
+	})
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", c.name, err)
 	}
-	c.process = exec.CommandContext(ctx, filepath.Join(root, "node_modules/.bin/node"), filepath.Join(root, "cmd/bench/workerd.mjs"), string(encoded))
-	c.process.Stderr = os.Stderr
-	c.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	c.process.Cancel = func() error { return c.input.Close() } // it stops workerd, and then ends
-	if c.input, err = c.process.StdinPipe(); err != nil {
-		return err
-	}
-	output, err := c.process.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	c.output = bufio.NewReader(output)
-	if err := c.process.Start(); err != nil {
-		return fmt.Errorf("starting %s (run `make setup` first): %w", c.name, err)
-	}
-	var answer struct{ URL string }
-	if err := c.readLine(&answer); err != nil {
-		return fmt.Errorf("%s did not start: %w", c.name, err)
-	}
-	c.url = answer.URL
-	pid := strconv.Itoa(c.process.Process.Pid)
-	children, _ := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children") // workerd is the only one
-	c.workerd, _ = strconv.Atoi(strings.TrimSpace(string(children)))
-	scheduled, _ := os.ReadFile("/proc/" + strconv.Itoa(c.workerd) + "/schedstat")
+	scheduled, _ := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", c.process.PID))
 	nanoseconds, _, _ := strings.Cut(string(scheduled), " ")
 	started, _ := strconv.ParseInt(nanoseconds, 10, 64)
 	c.ready = time.Duration(started)
 	return nil
 }
 
-func (c *subject) readLine(into any) error {
-	line, err := c.output.ReadBytes('\n')
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(line, into)
-}
-
-// stop ends the process and workerd, where they run.
+// stop ends it, where it runs.
 func (c *subject) stop() {
-	if c.process == nil || c.process.Process == nil || c.process.ProcessState != nil {
-		return
+	if c.process != nil {
+		c.process.Stop()
 	}
-	c.input.Close()
-	_ = c.process.Wait()                                      // however it ended, it ended
-	_ = syscall.Kill(-c.process.Process.Pid, syscall.SIGKILL) // workerd, should it have been left behind
 }
 
 // log is the file that it logs to.
@@ -186,19 +135,9 @@ func (c *subject) read() (t told, err error) {
 // cpu returns the processor time that workerd has used, or 0 where there is no
 // /proc to tell.
 func (c *subject) cpu() time.Duration {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(c.workerd) + "/stat")
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(stat), ") ") // after the name, which may hold blanks
-	fields := strings.Fields(rest)
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * tick
+	used, _ := c.process.Use()
+	return used.CPU
 }
-
-// tick is the unit of processor time in /proc.
-const tick = time.Second / 100
 
 // rest waits until workerd is done with what it goes on with after its answers,
 // which it may begin as much later: this disturbs nobody else's turn then, and
@@ -214,43 +153,8 @@ func (c *subject) rest(ctx context.Context, later time.Duration) {
 		case <-ctx.Done():
 		case <-time.After(200 * time.Millisecond):
 		}
-		if c.cpu()-before <= tick {
+		if c.cpu()-before <= workerdrun.Tick {
 			return
 		}
 	}
-}
-
-// readStatements returns the SQL statements of a folder's files, in the order
-// of their names.
-func readStatements(folder string) ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(folder, "*.sql"))
-	if err != nil {
-		return nil, err
-	}
-	var all []string
-	for _, file := range files {
-		sql, err := os.ReadFile(file)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, splitStatements(string(sql))...)
-	}
-	return all, nil
-}
-
-// splitStatements splits SQL in which neither a semicolon nor two dashes stand
-// inside of a string, as in our migrations.
-func splitStatements(sql string) []string {
-	code := ""
-	for line := range strings.Lines(sql) {
-		line, _, _ = strings.Cut(line, "--")
-		code += strings.TrimRight(line, "\n") + "\n"
-	}
-	var statements []string
-	for statement := range strings.SplitSeq(code, ";") {
-		if statement = strings.TrimSpace(statement); statement != "" {
-			statements = append(statements, statement)
-		}
-	}
-	return statements
 }

@@ -21,11 +21,11 @@ type waitingCase struct {
 
 func waitingCases() []waitingCase {
 	return []waitingCase{
-		{"first", "first key", 1, 1, 2, 1.05, load{outcomes: []string{"provisioned"}, unknown: true}},
-		{"kept", "kept key", 1, 0, 2, 1.03, load{outcomes: []string{"kept"}}},
-		{"rotation", "rotation", 3, 0, 2, 1.05, load{outcomes: []string{"rotated"}, spend: 0.6}},
-		{"refresh", "refresh", 3, 0, 2, 0, load{outcomes: []string{"rotated"}, refresh: true}},
-		{"renewal", "renewal", 1, 0, 2, 0, load{outcomes: []string{"renewed"}, drained: true}},
+		{name: "first", title: "first key", calls: 1, d1: 1, plainD1: 2, goal: 1.05, load: load{outcomes: []string{"provisioned"}, unknown: true}},
+		{name: "kept", title: "kept key", calls: 1, plainD1: 2, goal: 1.03, load: load{outcomes: []string{"kept"}}},
+		{name: "rotation", title: "rotation", calls: 3, plainD1: 2, goal: 1.05, load: load{outcomes: []string{"rotated"}, spend: 0.6}},
+		{name: "refresh", title: "refresh", calls: 3, plainD1: 2, load: load{outcomes: []string{"rotated"}, refresh: true}},
+		{name: "renewal", title: "renewal", calls: 1, plainD1: 2, load: load{outcomes: []string{"renewed"}, drained: true}},
 	}
 }
 

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/golang-jwt/jwt/v5"
+
+	"latchkey/internal/auth"
+	"latchkey/internal/seal"
 )
 
 // clients are the users' ends of all sockets.
@@ -81,7 +83,7 @@ func (c *clients) dial(ctx context.Context, user string) (*socket, error) {
 }
 
 func tokenOf(user string) (string, error) {
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"uid": user, "exp": time.Now().Add(time.Hour).Unix()}).SignedString([]byte(jwtSecret))
+	return auth.Sign(seal.NewSecret(jwtSecret), auth.Identity{ID: user}, "", "", time.Now(), time.Now().Add(time.Hour))
 }
 
 func (s *socket) read() {

@@ -61,7 +61,7 @@ func run(ctx context.Context, count, each int, quiet time.Duration) (err error) 
 		err = errors.Join(err, w.stop())
 	}()
 
-	c := &clients{url: w.url}
+	c := &clients{url: w.URL}
 	defer c.close()
 	if err := c.open(ctx, 1, 1); err != nil {
 		return err
@@ -69,7 +69,7 @@ func run(ctx context.Context, count, each int, quiet time.Duration) (err error) 
 	if err := pause(ctx, evicted); err != nil {
 		return err
 	}
-	one, err := w.use()
+	one, err := w.Use()
 	if err != nil {
 		return err
 	}
@@ -78,28 +78,28 @@ func run(ctx context.Context, count, each int, quiet time.Duration) (err error) 
 		return err
 	}
 	took := time.Since(began)
-	opened, err := w.use()
+	opened, err := w.Use()
 	if err != nil {
 		return err
 	}
 	if err := pause(ctx, evicted); err != nil {
 		return err
 	}
-	idle, err := w.use()
+	idle, err := w.Use()
 	if err != nil {
 		return err
 	}
 	if err := pause(ctx, quiet); err != nil {
 		return err
 	}
-	later, err := w.use()
+	later, err := w.Use()
 	if err != nil {
 		return err
 	}
 	if err := c.ping(ctx); err != nil {
 		return err
 	}
-	pinged, err := w.use()
+	pinged, err := w.Use()
 	if err != nil {
 		return err
 	}
@@ -109,12 +109,12 @@ func run(ctx context.Context, count, each int, quiet time.Duration) (err error) 
 
 	fmt.Printf("%d sockets of %d users, %d cores, %s\n\n", count, (count+each-1)/each, runtime.NumCPU(), time.Now().Format(time.DateOnly))
 	fmt.Printf("| | memory of workerd, MiB | processor time, s |\n|---|---|---|\n")
-	fmt.Printf("| one socket, idle | %d | |\n", one.memory>>20)
-	fmt.Printf("| all opened, with a first key for each user, in %.0f s | %d | %.1f |\n", took.Seconds(), opened.memory>>20, (opened.cpu - one.cpu).Seconds())
-	fmt.Printf("| %v later, all idle | %d | %.1f |\n", evicted, idle.memory>>20, (idle.cpu - opened.cpu).Seconds())
-	fmt.Printf("| %v in which nothing happens | %d | %.2f |\n", quiet, later.memory>>20, (later.cpu - idle.cpu).Seconds())
-	fmt.Printf("| a ping and its answer on each | %d | %.2f |\n", pinged.memory>>20, (pinged.cpu - later.cpu).Seconds())
-	fmt.Printf("\nAn idle socket takes %.1f KiB.\n", float64(later.memory-one.memory)/float64(count)/1024)
+	fmt.Printf("| one socket, idle | %d | |\n", one.Memory>>20)
+	fmt.Printf("| all opened, with a first key for each user, in %.0f s | %d | %.1f |\n", took.Seconds(), opened.Memory>>20, (opened.CPU - one.CPU).Seconds())
+	fmt.Printf("| %v later, all idle | %d | %.1f |\n", evicted, idle.Memory>>20, (idle.CPU - opened.CPU).Seconds())
+	fmt.Printf("| %v in which nothing happens | %d | %.2f |\n", quiet, later.Memory>>20, (later.CPU - idle.CPU).Seconds())
+	fmt.Printf("| a ping and its answer on each | %d | %.2f |\n", pinged.Memory>>20, (pinged.CPU - later.CPU).Seconds())
+	fmt.Printf("\nAn idle socket takes %.1f KiB.\n", float64(later.Memory-one.Memory)/float64(count)/1024)
 	return nil
 }
 

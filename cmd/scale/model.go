@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"latchkey/internal/percentile"
 )
 
 // params are what a run of the model is given. A wall that is 0 is not there.
@@ -141,7 +143,7 @@ func (m *model) seen() result {
 	seconds := m.now.Seconds()
 	r := result{rate: float64(len(m.took)) / seconds, calls: float64(m.calls) / seconds}
 	slices.Sort(m.took)
-	r.p50, r.p99 = percentile(m.took, 0.50), percentile(m.took, 0.99)
+	r.p50, r.p99 = percentile.Of(m.took, 50), percentile.Of(m.took, 99)
 	if m.calls > 0 {
 		r.refused = float64(m.refused) / float64(m.calls)
 	}
@@ -151,7 +153,7 @@ func (m *model) seen() result {
 		}
 	}
 	slices.Sort(m.lags)
-	r.lag = percentile(m.lags, 0.99)
+	r.lag = percentile.Of(m.lags, 99)
 	for _, w := range m.writers {
 		r.writer = max(r.writer, w.busy.Seconds()/seconds)
 	}
@@ -160,13 +162,6 @@ func (m *model) seen() result {
 		r.objects = max(r.objects, i.most)
 	}
 	return r
-}
-
-func percentile(sorted []time.Duration, p float64) time.Duration {
-	if len(sorted) == 0 {
-		return 0
-	}
-	return sorted[int(p*float64(len(sorted)-1))]
 }
 
 // after plans what happens in a while.
