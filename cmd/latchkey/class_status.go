@@ -25,8 +25,9 @@ func (a *app) classStatusCommand(of *classOf) *cobra.Command {
 
 used is all that was ever spent on a key, left what its limit still allows, in its
 window. Both lag by up to a minute. last_used is a day (UTC); OpenRouter tells of 30
-days. States are active, exhausted (nothing left), paused, expired, gone (from
-OpenRouter), missing (not made), replaced (another took its place, and it works on).
+days. States are active, exhausted (nothing left), paused, expired, replacing (another
+is to take its place), replaced (another took its place, and it works on), gone (from
+OpenRouter), missing (not made).
 
 --json and --csv have everything.`,
 		Example: `  latchkey class status --sort -used
@@ -94,7 +95,7 @@ func (a *app) showStandings(standings []class.Standing) error {
 		}
 	}
 	counts := []string{}
-	for _, state := range []string{class.Active, class.Exhausted, class.Paused, class.Expired, class.Replaced, class.Gone, class.Missing, "replacing"} {
+	for _, state := range class.States {
 		if n := states[state]; n > 0 {
 			counts = append(counts, fmt.Sprintf("%d %s", n, state))
 		}

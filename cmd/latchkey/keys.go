@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey/internal/openrouter"
+	"latchkey/internal/oplog"
 )
 
 func (a *app) keysCommand() *cobra.Command {
@@ -114,7 +115,7 @@ func (a *app) keyRow(key openrouter.KeyRecord) []string {
 	if a.asCSV {
 		return exactKeyRow(key)
 	}
-	return []string{key.Name, key.Label, short(key.Hash), limitText(key.Limit), key.Usage.String(), amountText(key.Remaining, "-"),
+	return []string{key.Name, key.Label, oplog.ShortHash(key.Hash), limitText(key.Limit), key.Usage.String(), amountText(key.Remaining, "-"),
 		cmp.Or(key.LimitReset, "-"), yesNo(key.Disabled), timeText(key.CreatedAt)}
 }
 

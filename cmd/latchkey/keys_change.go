@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"latchkey/internal/openrouter"
+	"latchkey/internal/oplog"
 )
 
 // keyChange is one of disable, enable and delete.
@@ -80,7 +81,7 @@ and asks; elsewhere it wants --yes.`,
 					continue
 				}
 				found = append(found, key)
-				names = append(names, fmt.Sprintf("%s (%s)", key.Name, short(key.Hash)))
+				names = append(names, fmt.Sprintf("%s (%s)", key.Name, oplog.ShortHash(key.Hash)))
 			}
 			if len(found) > 0 {
 				question := fmt.Sprintf("%s%s these keys?", strings.ToUpper(change.verb[:1]), change.verb[1:])
@@ -93,14 +94,14 @@ and asks; elsewhere it wants --yes.`,
 				// Dying in between leaves the rest as they are; the command can
 				// be given again, but for keys that are deleted already.
 				if err := change.do(account, key.Hash); err != nil {
-					failed = append(failed, fmt.Errorf("%s (%s): %w", key.Name, short(key.Hash), err))
+					failed = append(failed, fmt.Errorf("%s (%s): %w", key.Name, oplog.ShortHash(key.Hash), err))
 					break
 				}
 				results = append(results, keyChanged{key.Name, key.Hash, change.done})
 			}
 			for _, key := range others {
 				results = append(results, keyChanged{key.Name, key.Hash, "refused"})
-				failed = append(failed, fmt.Errorf("the key %s is named %q: it is not of the class in %s, and is left alone", short(key.Hash), key.Name, path))
+				failed = append(failed, fmt.Errorf("the key %s is named %q: it is not of the class in %s, and is left alone", oplog.ShortHash(key.Hash), key.Name, path))
 			}
 			if len(others) > 0 {
 				failed = append(failed, fmt.Errorf("refused: %d of %d keys", len(others), len(asked)))

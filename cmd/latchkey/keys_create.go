@@ -11,6 +11,7 @@ import (
 
 	"latchkey/internal/account"
 	"latchkey/internal/openrouter"
+	"latchkey/internal/oplog"
 	"latchkey/internal/seal"
 )
 
@@ -85,7 +86,7 @@ func (a *app) printNewKey(key openrouter.NewKey, secret seal.Secret, hash string
 			[][]string{{key.Name, hash, limit, key.LimitReset, expires, secret.Reveal()}})
 	}
 	a.say("Created %q, hash %s: limit %s, reset %s, expires %s. The key is not shown again:",
-		key.Name, short(hash), cmp.Or(limit, "none"), cmp.Or(key.LimitReset, "never"), cmp.Or(expires, "never"))
+		key.Name, oplog.ShortHash(hash), cmp.Or(limit, "none"), cmp.Or(key.LimitReset, "never"), cmp.Or(expires, "never"))
 	return a.print(secret.Reveal(), false)
 }
 

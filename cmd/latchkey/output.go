@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"latchkey/internal/class"
+	"latchkey/internal/oplog"
 )
 
 // show prints data as JSON, or the rows as CSV or as a table for people. Rows without a
@@ -129,11 +130,8 @@ func (a *app) hashCell(hash string) string {
 	if a.asCSV {
 		return hash
 	}
-	return short(hash)
+	return oplog.ShortHash(hash)
 }
-
-// short is as much of a hash as people need.
-func short(hash string) string { return hash[:min(len(hash), 8)] }
 
 // timeText is a time to the second, which is the form of all times but in JSON.
 func timeText(at time.Time) string {

@@ -8,6 +8,7 @@ import (
 
 	"latchkey/internal/adminapi"
 	"latchkey/internal/adminapi/adminclient"
+	"latchkey/internal/oplog"
 )
 
 func (a *app) reconcileCommand() *cobra.Command {
@@ -49,7 +50,7 @@ as failed, and the command fails. The next run tries it again.`,
 			if !dryRun && !(found.Suspicious && !force) && (len(found.Orphans) > 0 || confirmation.yes) {
 				a.say("%s", reportText(found))
 				for _, orphan := range found.Orphans {
-					a.say("  %s  %s  %s", short(orphan.Hash), orphan.Name, timeOf(orphan.CreatedAt))
+					a.say("  %s  %s  %s", oplog.ShortHash(orphan.Hash), orphan.Name, timeOf(orphan.CreatedAt))
 				}
 				if err := a.confirm(command, confirmation, fmt.Sprintf("Delete these %d keys for good?", len(found.Orphans))); err != nil {
 					return err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"latchkey/internal/openroutertest"
+	"latchkey/internal/oplog"
 )
 
 // The requests of reconcile.
@@ -42,7 +43,7 @@ func TestReconcileLooksBeforeItDeletes(t *testing.T) {
 		if got := f.Asked(); !slices.Equal(got, c.asked) {
 			t.Errorf("%s: asked %q", line, got)
 		}
-		if c.code == exitUsage && (p.out != "" || !strings.Contains(p.stderr, "ours: 4, of no record: 2") || !strings.Contains(p.stderr, short(f.orphans[1])+"  latchkey:клас/Ada 1:op2") || !strings.Contains(p.stderr, "--yes")) {
+		if c.code == exitUsage && (p.out != "" || !strings.Contains(p.stderr, "ours: 4, of no record: 2") || !strings.Contains(p.stderr, oplog.ShortHash(f.orphans[1])+"  latchkey:клас/Ada 1:op2") || !strings.Contains(p.stderr, "--yes")) {
 			t.Errorf("%s: %v", line, p)
 		}
 	}

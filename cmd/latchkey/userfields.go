@@ -9,6 +9,7 @@ import (
 
 	"latchkey/internal/account"
 	"latchkey/internal/adminapi"
+	"latchkey/internal/oplog"
 )
 
 // userField is a field of a user, wherever it is shown. A new one is a line in
@@ -36,7 +37,7 @@ var userFields = []userField{
 	{name: "email", in: inList | inCSV | inShow | inWatch, of: func(r shownUser) string { return r.Email }},
 	{name: "key", in: inShow | inWatch, of: func(r shownUser) string { return r.Key }},
 	{name: "hash", in: inCSV | inShow, of: func(r shownUser) string { return r.Hash }},
-	{name: "hash", in: inWatch, of: func(r shownUser) string { return short(r.Hash) }},
+	{name: "hash", in: inWatch, of: func(r shownUser) string { return oplog.ShortHash(r.Hash) }},
 	amountField("total_limit", "total", func(r shownUser) string { return r.TotalLimit.String() }),
 	amountField("remaining_limit", "remaining", func(r shownUser) string { return r.RemainingLimit.String() }),
 	amountField("usage_limit", "on key", func(r shownUser) string {

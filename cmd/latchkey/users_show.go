@@ -9,6 +9,7 @@ import (
 
 	"latchkey/internal/adminapi"
 	"latchkey/internal/adminapi/adminclient"
+	"latchkey/internal/oplog"
 )
 
 func (a *app) usersShowCommand() *cobra.Command {
@@ -81,17 +82,17 @@ func (a *app) showState(answer adminclient.Sent[adminapi.State]) error {
 func taskText(t adminapi.Task) string {
 	switch {
 	case t.Delete != "" && t.Create != "":
-		return "delete key " + short(t.Delete) + ", then create key, op " + t.Create
+		return "delete key " + oplog.ShortHash(t.Delete) + ", then create key, op " + t.Create
 	case t.Delete != "":
-		return "delete key " + short(t.Delete)
+		return "delete key " + oplog.ShortHash(t.Delete)
 	case t.Create != "":
 		return "create key, op " + t.Create
 	case t.Orphan != "":
 		return "find and delete the key of op " + t.Orphan
 	case t.Settle != "":
-		return "settle key " + short(t.Settle)
+		return "settle key " + oplog.ShortHash(t.Settle)
 	case t.Assign != "":
-		return "assign key " + short(t.Assign) + " to the guardrail"
+		return "assign key " + oplog.ShortHash(t.Assign) + " to the guardrail"
 	}
 	return "something that this program does not know"
 }

@@ -16,6 +16,7 @@ import (
 
 	latchkeyaccount "latchkey/internal/account"
 	"latchkey/internal/adminapi/adminapitest"
+	"latchkey/internal/oplog"
 )
 
 // terminal returns both ends of a new terminal: what people type into and look
@@ -187,7 +188,7 @@ func TestEveryChangeAsksOnATerminal(t *testing.T) {
 func TestReconcilingAsksOnATerminal(t *testing.T) {
 	f := newFixture(t)
 	code, shown := onTerminal(t, f.env(), "no\n", "reconcile")
-	if code != exitFailed || !strings.Contains(shown, short(f.orphans[0])+"  latchkey:u_42:op1") || !strings.Contains(shown, "Delete these 2 keys for good?") || !slices.Equal(f.Asked(), []string{looked}) {
+	if code != exitFailed || !strings.Contains(shown, oplog.ShortHash(f.orphans[0])+"  latchkey:u_42:op1") || !strings.Contains(shown, "Delete these 2 keys for good?") || !slices.Equal(f.Asked(), []string{looked}) {
 		t.Errorf("exit code %d, asked %q\n%s", code, f.Asked(), shown)
 	}
 	code, shown = onTerminal(t, f.env(), "yes\n", "reconcile")

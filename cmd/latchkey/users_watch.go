@@ -13,6 +13,7 @@ import (
 	"latchkey/internal/account"
 	"latchkey/internal/adminapi"
 	"latchkey/internal/adminapi/adminclient"
+	"latchkey/internal/oplog"
 )
 
 // minInterval keeps a slip of the finger from flooding the user's object.
@@ -244,7 +245,7 @@ func keyNamed(hash string) string {
 	if hash == "" {
 		return "no key"
 	}
-	return "key " + short(hash)
+	return "key " + oplog.ShortHash(hash)
 }
 
 // pendingTask returns what is pending, as a list.

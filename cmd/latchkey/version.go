@@ -59,7 +59,7 @@ func buildOf(info *debug.BuildInfo) build {
 func (b build) String() string {
 	text := "latchkey " + b.Version
 	if b.Revision != "" {
-		text += fmt.Sprintf(" (%s", short(b.Revision))
+		text += fmt.Sprintf(" (%s", b.Revision[:min(len(b.Revision), 8)])
 		if b.Modified {
 			text += ", modified"
 		}

@@ -9,6 +9,7 @@ import (
 
 	"latchkey/internal/account"
 	"latchkey/internal/openrouter"
+	"latchkey/internal/oplog"
 )
 
 // This file changes keys that are there: what they may spend, whether they may be
@@ -48,7 +49,7 @@ func (r *run) each(ctx context.Context, attempts []entry, done string, do, gone 
 		case key.Name != attempt.KeyName || !r.class.Owns(key.Name):
 			state, then = Refused, nil
 			r.mu.Lock()
-			r.refused[attempt.KeyName] = fmt.Errorf("%s: the key %s is named %q, not %q: it is not this person's, and is left alone", attempt.Person, short(key.Hash), key.Name, attempt.KeyName)
+			r.refused[attempt.KeyName] = fmt.Errorf("%s: the key %s is named %q, not %q: it is not this person's, and is left alone", attempt.Person, oplog.ShortHash(key.Hash), key.Name, attempt.KeyName)
 			r.mu.Unlock()
 		}
 		if then != nil {
@@ -83,7 +84,7 @@ func (c *Class) Pause(ctx context.Context, people []string, paused bool, options
 		return Change{}, err
 	}
 	r, attempts := c.run(options), c.inOf(people, holding...)
-	err := r.each(ctx, attempts, map[bool]string{true: "paused", false: "resumed"}[paused], func(attempt entry) error {
+	err := r.each(ctx, attempts, map[bool]string{true: Paused, false: Resumed}[paused], func(attempt entry) error {
 		if attempt.Paused != paused {
 			attempt.Paused = paused
 			// Dying after this: the manifest says what is to be.
@@ -179,7 +180,7 @@ func (c *Class) Extend(ctx context.Context, extension Extension, revoke bool, op
 			present = append(present, attempt)
 		}
 	}
-	err := r.each(ctx, present, "changed", func(attempt entry) error {
+	err := r.each(ctx, present, Changed, func(attempt entry) error {
 		if extension.Limit != nil {
 			attempt.Limit = nil
 		}
@@ -277,7 +278,7 @@ func (r *run) replace(ctx context.Context, changed, old []entry, people ...strin
 	change := r.changed(attempts)
 	for i, attempt := range attempts {
 		if now, _ := c.named(attempt.KeyName); now.State == replaced {
-			change.Results[i].State = "replaced"
+			change.Results[i].State = Replaced
 		} else if now.State == revoked {
 			change.Results[i].State = Deleted
 		}

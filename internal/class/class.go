@@ -44,7 +44,7 @@ type Result struct {
 	File   string `json:"file"`
 }
 
-// The states of a result.
+// The states of a result: these, Paused, Replaced, and a limit that was set.
 const (
 	Made        = "made"         // now
 	Had         = "had"          // from before
@@ -58,6 +58,8 @@ const (
 	Gone        = "gone"         // at OpenRouter
 	NotDone     = "not done"     // of what was asked for
 	Removed     = "removed"      // their key was deleted, and they get no other
+	Resumed     = "resumed"      // it may be used again
+	Changed     = "changed"      // to what holds for the class from now on
 )
 
 // Unsuitable says that what is asked for does not go together with the class or
@@ -79,7 +81,7 @@ type run struct {
 	Options
 	class *Class
 
-	mu      sync.Mutex           // guards all below
+	mu      sync.Mutex           // guards all below while calls are under way; before and after, one goroutine has them
 	open    map[string]time.Time // when an attempt that was not answered could have been sent last
 	made    int                  // keys
 	orphans int                  // keys that nobody had, deleted
@@ -128,6 +130,3 @@ func parallel[T any](ctx context.Context, n int, items []T, f func(T) error) err
 	workers.Wait()
 	return context.Cause(ctx)
 }
-
-// short is as much of a hash as people need.
-func short(hash string) string { return hash[:min(len(hash), 8)] }

@@ -111,7 +111,7 @@ func (t Terms) String() string {
 type Class struct {
 	path string
 
-	mu         sync.Mutex // guards all below
+	mu         sync.Mutex // guards all below while calls are under way; before and after, one goroutine has them
 	file       *os.File
 	begun      entry // the first line; its State is empty where there is none yet
 	terms      Terms // as they were extended last

@@ -10,6 +10,7 @@ import (
 
 	"latchkey/internal/backoff"
 	"latchkey/internal/openrouter"
+	"latchkey/internal/oplog"
 )
 
 // This file closes the attempts of which it is not known what became of them.
@@ -104,7 +105,7 @@ func (r *run) lookForOrphans(last bool) error {
 		// The list can miss a key that was made just now.
 		_, err := r.Account.Record(attempt.Hash)
 		if openrouter.IsGone(err) {
-			r.Say(fmt.Sprintf("the key of %s (%s) is gone from OpenRouter; `latchkey class replace` makes another", attempt.Person, short(attempt.Hash)))
+			r.Say(fmt.Sprintf("the key of %s (%s) is gone from OpenRouter; `latchkey class replace` makes another", attempt.Person, oplog.ShortHash(attempt.Hash)))
 		} else if err != nil {
 			return err
 		}

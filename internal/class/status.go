@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"latchkey/internal/openrouter"
+	"latchkey/internal/oplog"
 	"latchkey/internal/seal"
 )
 
@@ -31,15 +32,18 @@ type Standing struct {
 	File      string             `json:"file"`
 }
 
-// The states of a standing. One that is missing was not made, one that is gone is no
-// longer at OpenRouter, and one that was replaced may be used beside the new one.
+// The states of a standing, with Gone and Missing.
 const (
 	Active    = "active"
-	Exhausted = "exhausted"
+	Exhausted = "exhausted" // nothing is left
 	Paused    = "paused"
 	Expired   = "expired"
-	Replaced  = "replaced"
+	Replacing = "replacing" // another is to take its place; until then it may be used
+	Replaced  = "replaced"  // another took its place, and it may be used beside that one
 )
+
+// States are all states of a standing, in the order in which people are told of them.
+var States = [...]string{Active, Exhausted, Paused, Expired, Replacing, Replaced, Gone, Missing}
 
 // Status reads how the keys of the class stand, by person. It says what is not as the manifest has it.
 func (c *Class) Status(ctx context.Context, options Options) ([]Standing, error) {
@@ -113,16 +117,19 @@ func (r *run) standing(attempt entry, key openrouter.KeyRecord, there bool) Stan
 	c := r.class
 	s := Standing{Person: attempt.Person, Name: attempt.Name, Email: attempt.Email, State: Missing,
 		Hash: attempt.Hash, File: filepath.Join(c.folder(), attempt.File)}
-	if !there {
-		if attempt.holds() {
-			s.State = Gone
-		}
+	switch {
+	case !attempt.holds():
+		return s // the list may still have what was deleted just now
+	case !there:
+		s.State = Gone
 		return s
 	}
 	s.Limit, s.Reset, s.Used, s.Left, s.ExpiresAt = key.Limit, key.LimitReset, &key.Usage, key.Remaining, key.ExpiresAt
 	switch {
-	case attempt.State != live:
-		s.State = string(attempt.State)
+	case attempt.State == replacing:
+		s.State = Replacing
+	case attempt.State == replaced:
+		s.State = Replaced
 	case !key.ExpiresAt.IsZero() && !key.ExpiresAt.After(r.Now()):
 		s.State = Expired
 	case key.Disabled:
@@ -135,7 +142,7 @@ func (r *run) standing(attempt entry, key openrouter.KeyRecord, there bool) Stan
 	// A command that changes keys was interrupted, or somebody changed this one at
 	// OpenRouter.
 	if key.Disabled != attempt.Paused {
-		r.Say(fmt.Sprintf("the key of %s (%s) is %s at OpenRouter, and is not to be: run `latchkey class pause` or `resume` again", attempt.Person, short(attempt.Hash),
+		r.Say(fmt.Sprintf("the key of %s (%s) is %s at OpenRouter, and is not to be: run `latchkey class pause` or `resume` again", attempt.Person, oplog.ShortHash(attempt.Hash),
 			map[bool]string{true: "paused", false: "in use"}[key.Disabled]))
 	}
 	if want := c.limitOf(attempt); attempt.State == live && (key.Limit == nil || key.Limit.Credits != want) && attempt.extensions == c.extensions {
@@ -143,7 +150,7 @@ func (r *run) standing(attempt entry, key openrouter.KeyRecord, there bool) Stan
 		if key.Limit != nil {
 			limit = "the limit " + key.Limit.String()
 		}
-		r.Say(fmt.Sprintf("the key of %s (%s) has %s at OpenRouter, and is to have %v: run `latchkey class set` or `extend` again", attempt.Person, short(attempt.Hash), limit, want))
+		r.Say(fmt.Sprintf("the key of %s (%s) has %s at OpenRouter, and is to have %v: run `latchkey class set` or `extend` again", attempt.Person, oplog.ShortHash(attempt.Hash), limit, want))
 	}
 	return s
 }

@@ -2,6 +2,7 @@ package class
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"latchkey/internal/account"
+	"latchkey/internal/openrouter"
 )
 
 func TestStatus(t *testing.T) {
@@ -69,6 +71,30 @@ func TestStatus(t *testing.T) {
 			t.Errorf("said %q", f.said)
 		}
 	})
+}
+
+func TestEveryStateOfAStandingIsAmongThem(t *testing.T) {
+	f := newFixture(t)
+	r := f.peek().run(f.options(t.Context(), 1))
+	left := func(credits account.Credits) *openrouter.Amount { return &openrouter.Amount{Credits: credits} }
+	keys := []openrouter.KeyRecord{
+		{}, {Remaining: left(account.Credit)}, {Remaining: left(0)}, {Disabled: true}, {ExpiresAt: time.Now().Add(-time.Second)},
+	}
+	seen := map[string]bool{}
+	for _, is := range append(slices.Clone(holding), asked, removed, deleted, absent, revoked) {
+		for _, key := range keys {
+			for _, there := range []bool{true, false} {
+				state := r.standing(entry{State: is}, key, there).State
+				seen[state] = true
+				if !slices.Contains(States[:], state) {
+					t.Errorf("a key that is %s in the manifest is shown as %q, which States does not have", is, state)
+				}
+			}
+		}
+	}
+	if len(seen) != len(States) {
+		t.Errorf("seen are %v, of %v", slices.Sorted(maps.Keys(seen)), States)
+	}
 }
 
 func TestAHandoutHasTheKeysThatAreInTheirFiles(t *testing.T) {
