@@ -56,7 +56,8 @@ type Record struct {
 	Key string `json:"key"` // sk-or-v1-abc...xyz; empty while there is none, "unreadable" where it does not open
 }
 
-// State is what a user's object holds, but the ledger.
+// State is most of what a user's object holds. It does not show the ledger, nor what was
+// read of the key last: whether it is disabled, its limit, its expiry, and when that was.
 type State struct {
 	Record     Record     `json:"record"`
 	Pending    *Task      `json:"pending"`    // a call that is under way or was cut off
