@@ -78,7 +78,8 @@ async function follow({ token, ended: { signal } }) {
 }
 
 // Codes of a closed socket after which another would be closed too: 4000 and a status,
-// whose problem's code is the reason. After any other the page begins again.
+// whose problem's code is the reason. After any other the page begins again. The list of
+// clients/js (src/socket.ts) lacks 4401: it gets another token, which a page cannot.
 const LASTING = [4401, 4402, 4403, 4429];
 
 // Problem is an answer that is none of those hoped for, or a socket that was closed for

@@ -18,7 +18,10 @@ const PING_INTERVAL = 30_000;
 const MIN_WAIT = 2_000;
 const MAX_WAIT = 60_000;
 
-/** Of these codes nothing mends in seconds: the quota is spent, an operator said no, there are too many requests. */
+/**
+ * Of these codes nothing mends in seconds: the quota is spent, an operator said no, there are too many requests.
+ * The account page's list (worker/page/page.js) has 4401 too: it cannot get another token, as this client can.
+ */
 const LASTING = [4402, 4403, 4429];
 
 const OPEN = 1;
