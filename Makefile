@@ -97,10 +97,11 @@ unit: setup ## run the native tests, under the race detector where there is a C 
 		else race=; echo 'No working C compiler: the tests run WITHOUT the race detector.'; fi; \
 		echo "go test $$race -vet=off -short ./..."; go test $$race -vet=off -short ./...
 
-# Without the race detector, which would take ten times as long.
+# Without the race detector, which would take ten times as long. Most of it is to build
+# mutants and to make garbage: GOGC=400 has that collected more seldom.
 .PHONY: simulation
 simulation: ## prove that nothing is lost: faults enumerated, at random, and mutations that must be caught
-	cd durable && go test -count=1 -schedules=10000 -mutations .
+	cd durable && GOGC=400 go test -count=1 -timeout 30m -schedules=10000 -mutations .
 
 # Their seeds and what was found before are tried by `make unit`.
 .PHONY: fuzz
