@@ -103,9 +103,13 @@ func (a Admin) Record(hash string) (KeyRecord, error) {
 // SetDisabled disables or enables a key. Unlike [Client.Disable] it fails for
 // one that is gone.
 func (a Admin) SetDisabled(hash string, disabled bool) (KeyRecord, error) {
-	return a.record("update", http.MethodPatch, hash, struct {
+	key, err := a.record("update", http.MethodPatch, hash, struct {
 		Disabled bool `json:"disabled"`
 	}{disabled})
+	if err == nil && key.Disabled != disabled {
+		return key, &Error{Op: "update", Kind: Unavailable, Uncertain: true, Reason: "the answer does not say that the key is " + map[bool]string{true: "disabled", false: "enabled"}[disabled]}
+	}
+	return key, err
 }
 
 func (a Admin) record(op, method, hash string, body any) (KeyRecord, error) {

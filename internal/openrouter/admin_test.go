@@ -218,6 +218,16 @@ func TestAnswersThatLackWhatWasAskedForAreNoAnswers(t *testing.T) {
 	}
 }
 
+func TestSetDisabledIsDoneOnlyIfTheAnswerSaysSo(t *testing.T) {
+	for _, disabled := range []bool{true, false} {
+		admin, _ := adminOf(clientOf(answering(http.StatusOK, nil, fmt.Sprintf(`{"data":{"hash":%q,"disabled":%v}}`, userKeyHash, !disabled))))
+		_, err := admin.SetDisabled(userKeyHash, disabled)
+		if e := fails(t, err); e.Op != "update" || e.Kind != Unavailable || !e.Uncertain {
+			t.Errorf("%v: %+v", disabled, e)
+		}
+	}
+}
+
 func TestAdminRepeatsWhatDoesNoHarm(t *testing.T) {
 	for op := range adminOperations {
 		for _, c := range []struct {
