@@ -74,8 +74,8 @@ const (
 
 // Key is the form of an id, an address or a name in which those of one person are
 // equal: in lower case, composed (NFC), without white space and invisible characters
-// around it.
-func Key(text string) string { return strings.ToLower(clean(text)) }
+// around it. It is composed last: some letters are composed in lower case alone, as ǰ.
+func Key(text string) string { return norm.NFC.String(strings.ToLower(clean(text))) }
 
 // clean removes white space and invisible characters around a value.
 func clean(text string) string {
