@@ -68,7 +68,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	}
 	listener, err := net.Listen("tcp", *addr)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; -addr names another address, as 127.0.0.1:9001", err)
 	}
 
 	standin := openroutertest.New(openroutertest.Options{ProvisioningKey: provisioningKey, UsageLag: *lag})

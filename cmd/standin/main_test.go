@@ -36,6 +36,11 @@ func get(t *testing.T, url string) string {
 }
 
 func TestRefusesToStart(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
 	for name, test := range map[string]struct {
 		key  string
 		args []string
@@ -50,6 +55,7 @@ func TestRefusesToStart(t *testing.T) {
 		"on an address without port":  {"k", []string{"-addr", "127.0.0.1"}, "port"},
 		"with a negative lag":         {"k", []string{"-lag", "-1s"}, "-lag"},
 		"with an unexpected argument": {"k", []string{"serve"}, "serve"},
+		"on a port that is taken":     {"k", []string{"-addr", taken.Addr().String()}, "-addr"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := run(t.Context(), test.args, environment(test.key), io.Discard)
