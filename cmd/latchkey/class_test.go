@@ -157,6 +157,7 @@ func TestNothingIsMadeUnderAGuardrailThatIsNotThere(t *testing.T) {
 	f := newAccount(t, nil)
 	file, out := aClass(t, 1)
 	f.run(exitNotFound, "provision", file, "--limit", "2", "--out", out, "--guardrail", "none")
+	f.run(exitNotFound, "provision", file, "--limit", "2", "--out", out, "--guardrail", "none", "--dry-run")
 	f.run(exitNotFound, "guardrails", "show", "none")
 	if _, err := os.Stat(out); !errors.Is(err, os.ErrNotExist) || f.Calls()[openroutertest.OpCreate] > 0 {
 		t.Errorf("%v, %v", err, f.CallLog())

@@ -122,7 +122,7 @@ asks first; elsewhere it wants --yes.`,
 			}
 			terms := class.Terms{Limit: *key.Limit, Reset: key.LimitReset, ExpiresAt: key.ExpiresAt, Workspace: workspace, Guardrail: guardrail}
 			if flags.dryRun {
-				return a.planClass(people, terms, flags)
+				return a.planClass(command.Context(), people, terms, flags)
 			}
 			return a.provideClass(command.Context(), people, terms, flags)
 		},
@@ -179,7 +179,16 @@ func (a *app) readRoster(path string, flags rosterFlags) (roster.Roster, error) 
 	return people, nil
 }
 
-func (a *app) planClass(people roster.Roster, terms class.Terms, flags provisionFlags) error {
+func (a *app) planClass(ctx context.Context, people roster.Roster, terms class.Terms, flags provisionFlags) error {
+	if terms.Guardrail != "" {
+		account, err := a.account(ctx)
+		if err != nil {
+			return err
+		}
+		if _, err := a.guardrail(account, terms.Guardrail); err != nil {
+			return err
+		}
+	}
 	c, err := class.Peek(flags.out)
 	if err != nil {
 		return err
