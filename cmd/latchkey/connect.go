@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -83,7 +84,12 @@ type accountTransport struct {
 // RoundTrip implements http.RoundTripper. An http.Client never repeats a POST
 // of which anything was sent.
 func (t accountTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	return t.client.Do(r.WithContext(t.ctx))
+	response, err := t.client.Do(r.WithContext(t.ctx))
+	// Its URL may hold a key's hash, which looks like a key: all of the error would be withheld.
+	if inner, ok := errors.AsType[*url.Error](err); ok {
+		err = inner.Err
+	}
+	return response, err
 }
 
 // proxy returns the proxy that was asked for, or nil.

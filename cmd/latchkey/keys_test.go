@@ -2,6 +2,7 @@ package main
 
 import (
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,7 +12,10 @@ import (
 	"time"
 
 	"latchkey/internal/class"
+	"latchkey/internal/httpsonly"
+	"latchkey/internal/openrouter"
 	"latchkey/internal/openroutertest"
+	"latchkey/internal/seal"
 )
 
 func TestKeysGolden(t *testing.T) {
@@ -337,6 +341,30 @@ func TestActivityAndCreditsGolden(t *testing.T) {
 	} {
 		for form, flag := range map[string][]string{"": nil, "-json": {"--json"}, "-csv": {"--csv"}} {
 			golden(t, name+form, f.run(0, append(args, flag...)...).out)
+		}
+	}
+}
+
+// The hash of a key in a URL looks like a part of a key: the URL is left out, so that
+// the reason can be told.
+func TestWhyOpenRouterCannotBeReachedIsTold(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := "http://" + listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	hash := strings.Repeat("0123456789abcdef", 4)
+	admin := openrouter.Admin{Client: openrouter.Client{
+		BaseURL: nobody, ProvisioningKey: seal.NewSecret(provisioningKey), Transport: accountTransport{t.Context(), httpsonly.Client(nil)},
+	}}
+	_, read := admin.Record(hash)
+	_, activity := admin.KeyActivity(hash)
+	for _, err := range []error{read, activity} {
+		if err == nil || !strings.Contains(err.Error(), "connection refused") || strings.Contains(err.Error(), hash) {
+			t.Errorf("%v", err)
 		}
 	}
 }
