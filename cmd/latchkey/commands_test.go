@@ -248,3 +248,13 @@ func TestCompletion(t *testing.T) {
 		}
 	}
 }
+
+func TestAnExampleOfAManagementKeyGoesToAStandInAlone(t *testing.T) {
+	for _, key := range []string{"sk-or-v1-stand-in-1", "sk-or-v1-…", "not-a-real-key"} {
+		env := map[string]string{managementName: key, "OPENROUTER_BASE_URL": "https://openrouter.invalid/api/v1"}
+		p := latchkey(t.Context(), env, "credits")
+		if p.code != exitUsage || !strings.Contains(p.stderr, "--openrouter http://127.0.0.1:8788/api/v1") || strings.Contains(p.stderr, key) {
+			t.Errorf("%s: %v", key, p)
+		}
+	}
+}

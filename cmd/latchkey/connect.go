@@ -13,6 +13,7 @@ import (
 	"latchkey/internal/backoff"
 	"latchkey/internal/httpsonly"
 	"latchkey/internal/openrouter"
+	"latchkey/internal/settings"
 )
 
 // admin returns a client of the latchkey that the flags name.
@@ -63,6 +64,9 @@ func (a *app) accountWith(ctx context.Context, b *backoff.Backoff) (openrouter.A
 	key, err := a.managementKey()
 	if err != nil {
 		return openrouter.Admin{}, err
+	}
+	if settings.IsExample(key.Reveal()) && !httpsonly.Local(base) {
+		return openrouter.Admin{}, exit{exitUsage, fmt.Errorf("%s is an example, which everybody knows: set one of your own, or for the stand-in give --openrouter http://127.0.0.1:8788/api/v1", managementName)}
 	}
 	client := httpsonly.Client(proxy)
 	client.Timeout = accountCallLimit

@@ -22,10 +22,15 @@ func Parse(address, what string) (*url.URL, error) {
 		return nil, fmt.Errorf("%q is no http or https URL", address)
 	case base.RawQuery != "" || base.Fragment != "" || base.User != nil:
 		return nil, errors.New("the URL of a server is only scheme, host and path")
-	case base.Scheme != "https" && base.Hostname() != "localhost" && !net.ParseIP(base.Hostname()).IsLoopback():
+	case base.Scheme != "https" && !Local(base):
 		return nil, fmt.Errorf("%s is not https, and would show the %s to everyone on the way", address, what)
 	}
 	return base, nil
+}
+
+// Local tells whether a URL is of this machine.
+func Local(u *url.URL) bool {
+	return u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback()
 }
 
 // maxHeader bounds the header of an answer, in bytes.

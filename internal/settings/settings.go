@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -145,15 +146,18 @@ func (p *parser) refuseExamples(openRouterURL string) {
 		return
 	}
 	for _, name := range Secrets {
-		value := p.getenv(name)
-		decoded, _ := base64.StdEncoding.DecodeString(value) // an encryption key
-		for _, mark := range exampleMarks {
-			if strings.Contains(value, mark) || strings.Contains(string(decoded), mark) {
-				p.bad(name, "is an example, which everybody knows: set one of your own")
-				break
-			}
+		if IsExample(p.getenv(name)) {
+			p.bad(name, "is an example, which everybody knows: set one of your own")
 		}
 	}
+}
+
+// IsExample tells whether a secret is one that everybody knows.
+func IsExample(secret string) bool {
+	decoded, _ := base64.StdEncoding.DecodeString(secret) // an encryption key
+	return slices.ContainsFunc(exampleMarks, func(mark string) bool {
+		return strings.Contains(secret, mark) || strings.Contains(string(decoded), mark)
+	})
 }
 
 // consistent refuses settings under which every request would mint a new key,
