@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,10 +85,13 @@ Whoever was removed from the class is in it again.`,
 			if revoke {
 				question = "Make new keys for these people, and delete the old ones for good?"
 			}
+			kept := false
 			err := a.changeClass(command, of, work, args, question, func(ctx context.Context, c *class.Class, people []string, options class.Options) (class.Change, error) {
-				return c.Replace(ctx, people, revoke, options)
+				change, err := c.Replace(ctx, people, revoke, options)
+				kept = slices.ContainsFunc(change.Results, func(r class.Result) bool { return r.State == class.Replaced })
+				return change, err
 			})
-			if err == nil && !revoke {
+			if err == nil && kept {
 				a.notice("a key that was replaced goes on working; `latchkey class remove --replaced` takes it back")
 			}
 			return err

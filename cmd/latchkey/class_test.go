@@ -226,3 +226,16 @@ func TestStatusIsSorted(t *testing.T) {
 		}
 	}
 }
+
+func TestReplaceTellsOfAnOldKeyOnlyIfThereIsOne(t *testing.T) {
+	f := newAccount(t, nil)
+	_, out := f.class(2)
+	const told = "goes on working"
+	f.run(0, "class", "remove", "p0@example.org", "--yes", "--manifest", out)
+	if p := f.run(0, "class", "replace", "p0@example.org", "--yes", "--manifest", out); strings.Contains(p.stderr, told) {
+		t.Error(p)
+	}
+	if p := f.run(0, "class", "replace", "p1@example.org", "--yes", "--manifest", out); !strings.Contains(p.stderr, told) {
+		t.Error(p)
+	}
+}
