@@ -27,7 +27,7 @@ used is all that was ever spent on a key, left what its limit still allows, in i
 window. Both lag by up to a minute. last_used is a day (UTC); OpenRouter tells of 30
 days. States are active, exhausted (nothing left), paused, expired, replacing (another
 is to take its place), replaced (another took its place, and it works on), gone (from
-OpenRouter), missing (not made).
+OpenRouter), missing (not made), deleted (by a revocation).
 
 --json and --csv have everything.`,
 		Example: `  latchkey class status --sort -used
@@ -100,9 +100,16 @@ func (a *app) showStandings(standings []class.Standing) error {
 			counts = append(counts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	a.notice(fmt.Sprintf("%d keys: %s; %v credits used, of limits of %v", len(standings), strings.Join(counts, ", "), used, limit))
+	if len(standings) == 0 {
+		a.notice("nobody in the class has a key")
+	} else {
+		a.notice(fmt.Sprintf("%s: %s; %v credits used, of limits of %v", count(len(standings), "key", "keys"), strings.Join(counts, ", "), used, limit))
+	}
 	header := standingHeader
 	if !a.asCSV && !a.asJSON {
+		if len(standings) == 0 {
+			return nil // a table without rows has no columns that anybody needs
+		}
 		header, rows = tableOf(header, rows)
 	}
 	return a.show(standings, header, rows)

@@ -239,3 +239,20 @@ func TestReplaceTellsOfAnOldKeyOnlyIfThereIsOne(t *testing.T) {
 		t.Error(p)
 	}
 }
+
+func TestStatusOfAClassThatEnds(t *testing.T) {
+	f := newAccount(t, nil)
+	_, out := f.class(2)
+	steps := []struct{ command, said, out string }{
+		{"class remove p0@example.org --yes --manifest", "latchkey: 1 key: 1 active; 0 credits used, of limits of 2\n", "PERSON"},
+		{"class remove p1@example.org --yes --manifest", "latchkey: nobody in the class has a key\n", ""},
+		{"class replace p0@example.org --yes --manifest", "latchkey: 1 key: 1 active; 0 credits used, of limits of 2\n", "PERSON"},
+		{"provision --yes --revoke", "latchkey: the class in " + out + " was revoked\nlatchkey: 1 key: 1 deleted; 0 credits used, of limits of 0\n", "PERSON"},
+	}
+	for _, step := range steps {
+		f.run(0, append(strings.Fields(step.command), out)...)
+		if p := f.run(0, "class", "status", "--manifest", out); p.stderr != step.said || step.out == "" && p.out != "" || !strings.HasPrefix(p.out, step.out) {
+			t.Errorf("after %s: %v", step.command, p)
+		}
+	}
+}

@@ -150,6 +150,14 @@ func timeOf(text string) string {
 	return timeText(at)
 }
 
+// count is a number of things, with their name.
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", many)
+}
+
 func yesNo(yes bool) string {
 	if yes {
 		return "yes"

@@ -32,7 +32,7 @@ type Standing struct {
 	File      string             `json:"file"`
 }
 
-// The states of a standing, with Gone and Missing.
+// The states of a standing, with Gone, Missing and Deleted, which a revocation does.
 const (
 	Active    = "active"
 	Exhausted = "exhausted" // nothing is left
@@ -43,11 +43,14 @@ const (
 )
 
 // States are all states of a standing, in the order in which people are told of them.
-var States = [...]string{Active, Exhausted, Paused, Expired, Replacing, Replaced, Gone, Missing}
+var States = [...]string{Active, Exhausted, Paused, Expired, Replacing, Replaced, Gone, Missing, Deleted}
 
 // Status reads how the keys of the class stand, by person. It says what is not as the manifest has it.
 func (c *Class) Status(ctx context.Context, options Options) ([]Standing, error) {
 	r := c.run(options)
+	if c.revoked {
+		r.Say(fmt.Sprintf("the class in %s was revoked", c.folder()))
+	}
 	at, err := r.records(ctx)
 	if err != nil {
 		return nil, r.unlessInterrupted(ctx, err)
@@ -118,6 +121,9 @@ func (r *run) standing(attempt entry, key openrouter.KeyRecord, there bool) Stan
 	s := Standing{Person: attempt.Person, Name: attempt.Name, Email: attempt.Email, State: Missing,
 		Hash: attempt.Hash, File: filepath.Join(c.folder(), attempt.File)}
 	switch {
+	case attempt.State == revoked:
+		s.State = Deleted
+		return s
 	case !attempt.holds():
 		return s // the list may still have what was deleted just now
 	case !there:
