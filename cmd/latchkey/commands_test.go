@@ -196,7 +196,7 @@ func TestSecretsFile(t *testing.T) {
 	for file, why := range map[string]string{
 		filepath.Join(dir, "none"): "no such file", fifo: "a FIFO", link: "a link", dir: "a directory", "/dev/zero": "a device",
 	} {
-		if p := latchkey(t.Context(), env, "users", "list", "--secrets", file).want(t, exitUsage); !strings.Contains(p.stderr, why) {
+		if p := latchkey(t.Context(), env, "users", "list", "--secrets", file).want(t, exitUsage); !strings.Contains(p.stderr, why) || !strings.Contains(p.stderr, "--secrets (or LATCHKEY_SECRETS): ") {
 			t.Error(p)
 		}
 	}

@@ -56,7 +56,7 @@ func (a *app) lookup(name string) (string, error) {
 	}
 	set, err := devvars.Read(a.secretsFile)
 	if err != nil {
-		return "", exit{exitUsage, err}
+		return "", exit{exitUsage, fmt.Errorf("--secrets (or LATCHKEY_SECRETS): %w", err)}
 	}
 	return set[name], nil
 }
