@@ -137,7 +137,7 @@ func TestAHandoutIsPrivateAndHasNoFormulas(t *testing.T) {
 		t.Fatal(err)
 	}
 	keys := keyFiles(t, out)
-	want := "name,email,key\n'=HYPERLINK(1),ada@example.edu," + keys["ada@example.edu.key"] + "\nBob,bob@example.edu," + keys["bob@example.edu.key"] + "\n"
+	want := "\ufeffname,email,key\n'=HYPERLINK(1),ada@example.edu," + keys["ada@example.edu.key"] + "\nBob,bob@example.edu," + keys["bob@example.edu.key"] + "\n"
 	if string(text) != want {
 		t.Errorf("%s", text)
 	}
@@ -148,8 +148,29 @@ func TestAHandoutIsPrivateAndHasNoFormulas(t *testing.T) {
 	if err := errors.Join(os.Remove(path), os.Remove(filepath.Join(out, "bob@example.edu.key"))); err != nil {
 		t.Fatal(err)
 	}
-	if p := f.run(exitFailed, "class", "handout", "--manifest", out); !strings.Contains(p.stderr, "1 people are not in it") {
+	if p := f.run(exitFailed, "class", "handout", "--manifest", out); !strings.Contains(p.stderr, "1 person is not in it: `latchkey class replace`") {
 		t.Error(p)
+	}
+}
+
+// An apostrophe before an address would make a mail merge send the key to another mailbox.
+func TestAnAddressThatIsAFormulaIsInNoHandout(t *testing.T) {
+	f := newAccount(t, nil)
+	dir := t.TempDir()
+	file, out := filepath.Join(dir, "class.csv"), filepath.Join(dir, "keys")
+	if err := os.WriteFile(file, []byte("name,email\nAda,ada@example.edu\nBob,+bob@example.edu\nZoë,=zoe@example.edu\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f.run(0, "provision", file, "--limit", "2", "--out", out)
+	p := f.run(exitFailed, "class", "handout", "--manifest", out)
+	for _, said := range []string{`Bob: a spreadsheet takes the address "+bob@example.edu" for a formula`, `Zoë: a spreadsheet takes the address "=zoe@example.edu"`, "has the keys of 1 person", "2 people are not in it"} {
+		if !strings.Contains(p.stderr, said) {
+			t.Errorf("%q is not in %v", said, p)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(out, "handout.csv"))
+	if want := "\ufeffname,email,key\nAda,ada@example.edu," + keyFiles(t, out)["ada@example.edu.key"] + "\n"; err != nil || string(text) != want {
+		t.Errorf("%v: %s", err, text)
 	}
 }
 
