@@ -2,6 +2,7 @@
 package docs_test
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -25,23 +26,30 @@ func anchors(page string) map[string]bool {
 	return found
 }
 
-// Every link between the pages leads to a file that is there, and to a heading in it.
-func TestEveryLinkLeadsSomewhere(t *testing.T) {
-	pages, err := filepath.Glob("*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	decisions, err := filepath.Glob("decisions/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	checked := 0
-	for _, page := range append(append(pages, decisions...), "../README.md", "../CONTRIBUTING.md", "../SECURITY.md", "../CHANGELOG.md", "../clients/js/README.md") {
-		text, err := os.ReadFile(page)
+// read returns the pages of the repository by their path.
+func read(t *testing.T) map[string]string {
+	pages := map[string]string{}
+	for _, pattern := range []string{"*.md", "decisions/*.md", "../*.md", "../clients/js/README.md"} {
+		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, found := range link.FindAllStringSubmatch(code.ReplaceAllString(string(text), ""), -1) {
+		for _, page := range found {
+			text, err := os.ReadFile(page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pages[page] = string(text)
+		}
+	}
+	return pages
+}
+
+// Every link between the pages leads to a file that is there, and to a heading in it.
+func TestEveryLinkLeadsSomewhere(t *testing.T) {
+	checked := 0
+	for page, text := range read(t) {
+		for _, found := range link.FindAllStringSubmatch(code.ReplaceAllString(text, ""), -1) {
 			path, anchor, _ := strings.Cut(found[1], "#")
 			if strings.Contains(path, "://") {
 				continue
@@ -64,5 +72,49 @@ func TestEveryLinkLeadsSomewhere(t *testing.T) {
 	}
 	if checked < 50 {
 		t.Errorf("only %d links were found", checked)
+	}
+}
+
+var (
+	apiPath = regexp.MustCompile(`(?:\b(GET|POST|PATCH|DELETE) )?[^\s"'` + "`" + `]*?(/api/[\w{}/%-]+)`)
+	// foreign begins what is not latchkey's: OpenRouter's API, and an issuer's.
+	foreign = regexp.MustCompile(`^/api/(v1|auth)(/|$)`)
+)
+
+// Every path of the API that a page names is there, with the method that it names.
+func TestEveryPathOfTheAPIIsThere(t *testing.T) {
+	text, err := os.ReadFile("../worker/page/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var api struct {
+		Paths map[string]map[string]json.RawMessage
+	}
+	if err := json.Unmarshal(text, &api); err != nil {
+		t.Fatal(err)
+	}
+	isThere := func(method, path string) bool {
+		for template, methods := range api.Paths {
+			pattern := strings.ReplaceAll(regexp.QuoteMeta(template), `\{id\}`, `[^/]+`)
+			if _, has := methods[strings.ToLower(method)]; regexp.MustCompile("^"+pattern+"$").MatchString(path) && (has || method == "") {
+				return true
+			}
+		}
+		return false
+	}
+	checked := 0
+	for page, text := range read(t) {
+		for _, found := range apiPath.FindAllStringSubmatch(text, -1) {
+			if foreign.MatchString(found[2]) {
+				continue
+			}
+			checked++
+			if !isThere(found[1], found[2]) {
+				t.Errorf("%s: %s: the API has no such path", page, strings.TrimSpace(found[1]+" "+found[2]))
+			}
+		}
+	}
+	if checked < 30 {
+		t.Errorf("only %d paths were found", checked)
 	}
 }
