@@ -41,6 +41,8 @@ const (
 	// fresh is how long a key is given without asking latchkey again. A key in use
 	// is read anew after it, so that latchkey can replace it before it is spent.
 	fresh = time.Minute
+	// longestPause is how long a Retry-After may keep a key in use from being read anew.
+	longestPause = time.Hour
 	// minTokenLife is what has to be left of a token for it to be used again: with
 	// less it could expire on its way.
 	minTokenLife = 30 * time.Second
@@ -204,7 +206,7 @@ func (c *Client) read(ctx context.Context, refused string) (string, error) {
 	}
 	passing := problem.Code == "unreachable" || problem.Status == http.StatusTooManyRequests || problem.Status >= 500
 	if passing && c.key != "" && c.key != refused {
-		c.freshUntil = c.clock().Add(max(fresh, problem.RetryAfter)) // what is at hand will do for now
+		c.freshUntil = c.clock().Add(min(max(fresh, problem.RetryAfter), longestPause)) // what is at hand will do for now
 		return c.key, nil
 	}
 	return "", err

@@ -361,6 +361,21 @@ func TestWhileLatchkeyIsDownTheKeyAtHandGoesOn(t *testing.T) {
 	w.wantError(c, "overloaded") // the key is not at hand any more
 }
 
+func TestLatchkeyIsLeftAloneForAnHourAtMost(t *testing.T) {
+	w := start(t)
+	c := w.client()
+	w.wantKey(c, "sk-or-v1-fake-1")
+	w.pass(fresh)
+	w.answer(problem(503, "upstream_unavailable", "1000000000"))
+	w.wantKey(c, "sk-or-v1-fake-1")
+	w.pass(time.Hour - time.Second)
+	w.wantKey(c, "sk-or-v1-fake-1")
+	w.wantReads(2)
+	w.pass(time.Second)
+	w.wantKey(c, "sk-or-v1-fake-1")
+	w.wantReads(3)
+}
+
 func TestATokenOfAnotherUserEndsTheKey(t *testing.T) {
 	w := start(t)
 	c := w.client()

@@ -10,6 +10,9 @@ export type { Account, WebSocketClass };
 /** In milliseconds: after this a key in use is read anew, so that latchkey can replace it before it is spent. */
 const FRESH = 60_000;
 
+/** In milliseconds: no Retry-After keeps a key in use from being read anew for longer. */
+const LONGEST_PAUSE = 3_600_000;
+
 /** In milliseconds: after this without a `key()`, and without listeners, the socket is closed. */
 const IDLE = 300_000;
 
@@ -66,6 +69,7 @@ class Client implements Latchkey {
 
   #account: Account | undefined;
   #key = ""; // "": none that is known to work
+  #reason = ""; // why there is none, as it was last announced; "": that was not
   #reading: { key: Promise<string>; refused: string | undefined } | undefined; // the latest that is on its way
   #freshUntil = 0;
   #usedAt = 0;
@@ -157,7 +161,8 @@ class Client implements Latchkey {
       if (error.status === 402) this.#key = "";
       const passing = error.code === "unreachable" || error.status === 429 || error.status >= 500;
       if (!passing || !this.#key || this.#key === refused) throw error;
-      this.#freshUntil = Date.now() + Math.max(FRESH, (error.retryAfter ?? 0) * 1000); // what is held will do for now
+      const pause = Math.max(FRESH, (error.retryAfter ?? 0) * 1000);
+      this.#freshUntil = Date.now() + Math.min(pause, LONGEST_PAUSE); // what is held will do for now
     }
     this.#socket.start();
     return this.#key || this.#readAlone(refused); // none: a message that overtook the answer ended the key
@@ -168,7 +173,9 @@ class Client implements Latchkey {
     const answer = toAnswer(body);
     if (!answer || answer.account.id !== (this.#account?.id ?? answer.account.id)) return;
     if (body.event === "suspended") answer.key = "";
+    const had = this.#key;
     this.#take(answer, body.event, 0, undefined);
+    if (had && !this.#key && body.event !== "suspended" && this.#listeners.size > 0) this.#read().catch(() => {}); // it says why
   }
 
   /**
@@ -188,12 +195,16 @@ class Client implements Latchkey {
     event ??= key === this.#key ? "quota" : "key";
     this.#account = Object.freeze(account);
     this.#key = key;
-    if (account.version !== held?.version) this.#announce(event);
+    if (key) this.#reason = "";
+    if (account.version === held?.version) return;
+    if (event === "suspended") this.#reason = event;
+    this.#announce(event);
   }
 
   #refuse(code: string): void {
-    if (this.#key === "") return;
     this.#key = "";
+    if (!this.#account || code === this.#reason) return;
+    this.#reason = code;
     this.#announce(code);
   }
 

@@ -49,7 +49,7 @@ export class FakeLatchkey {
   readonly refused = new Map<string, string>();
   url = "";
 
-  readonly #users = new Map<string, { version: number; key: string; suspended: boolean; remaining: number }>();
+  readonly #users = new Map<string, { version: number; key: string; suspended: boolean; disabled: boolean; remaining: number }>();
   readonly #sockets = new Map<ServerSocket, string>();
   readonly #upgrader = new WebSocketServer({ noServer: true, handleProtocols: (offered) => (offered.has("bearer") ? "bearer" : false) });
   #stop = async () => {};
@@ -85,7 +85,7 @@ export class FakeLatchkey {
 
   user(user: string) {
     let record = this.#users.get(user);
-    if (!record) this.#users.set(user, (record = { version: 1, key: `sk-or-v1-fake-${user}-1`, suspended: false, remaining: 10 }));
+    if (!record) this.#users.set(user, (record = { version: 1, key: `sk-or-v1-fake-${user}-1`, suspended: false, disabled: false, remaining: 10 }));
     return record;
   }
 
@@ -112,6 +112,14 @@ export class FakeLatchkey {
     record.suspended = true;
     this.send(user, { event: "suspended", ...this.body(user) });
     this.closeSockets(4403, "suspended", user);
+  }
+
+  /** An operator disabled the key at OpenRouter, and a reading has seen that. */
+  disable(user: string): void {
+    const record = this.user(user);
+    record.version++;
+    record.disabled = true;
+    this.send(user, { event: "quota", ...this.body(user), openrouter_api_key: "" });
   }
 
   erase(user: string): void {
@@ -156,6 +164,7 @@ export class FakeLatchkey {
     try {
       const user = this.#authorize((request.headers.authorization ?? "").replace("Bearer ", ""));
       if (this.user(user).suspended) throw new Problem(403, "suspended");
+      if (this.user(user).disabled) throw new Problem(403, "key_disabled");
       response.writeHead(200, { "Content-Type": "application/json", "Cache-Control": "no-store" }).end(JSON.stringify(this.body(user)));
     } catch (error) {
       this.#refuse(response, error as Problem);

@@ -249,6 +249,22 @@ test("no answer within 45 s is an error, and so is a broken connection", async (
   await assert.rejects(hanging, code("unreachable"));
 });
 
+test("latchkey is left alone for an hour at most, whatever it says", async (t) => {
+  const time = stopTime(t);
+  const { server, client } = await start(t);
+  const lk = client("ada", { WebSocket: null });
+  await lk.key();
+  time.pass(61);
+  server.instead.push(respond(new Problem(503, "upstream_unavailable", 1e9)));
+  await lk.key();
+  time.pass(3599);
+  await lk.key();
+  assert.equal(server.reads, 2);
+  time.pass(2);
+  await lk.key();
+  assert.equal(server.reads, 3);
+});
+
 test("while latchkey is down, the key at hand goes on, and latchkey is left alone as long as it says", async (t) => {
   const time = stopTime(t);
   const { server, client } = await start(t);

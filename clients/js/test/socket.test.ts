@@ -132,6 +132,42 @@ test("4403 is told by the code that latchkey gives", async (t) => {
   await assert.rejects(lk.key(), { code: "key_disabled", status: 403 });
 });
 
+test("a message that has no key is read after, and listeners are told once why", async (t) => {
+  const { server, client } = await start(t);
+  const lk = client("ada");
+  const events: string[] = [];
+  await lk.key();
+  await message(server, lk, "ada");
+  lk.onChange((_, event) => events.push(event));
+  server.disable("ada");
+  await until(() => events.length === 2);
+  await assert.rejects(lk.key(), { code: "key_disabled", status: 403 });
+  server.closeSockets(4403, "key_disabled");
+  await until(() => server.sockets === 0);
+  await settle();
+  assert.deepEqual([events, server.reads], [["quota", "key_disabled"], 3]);
+});
+
+test("listeners are told of another reason, and of the same one after a key", async (t) => {
+  const { server, lk } = await live(t);
+  const events: string[] = [];
+  lk.onChange((_, event) => events.push(event));
+  const refuse = async (code: string) => {
+    server.instead.push(respond(new Problem(403, code)));
+    await assert.rejects(lk.key(), { code });
+  };
+  server.send("ada", { event: "suspended", ...server.body("ada"), version: 3 });
+  await until(() => events.length === 1);
+  await refuse("suspended");
+  await refuse("key_disabled");
+  await refuse("key_disabled");
+  server.user("ada").version = 4;
+  await lk.key();
+  server.send("ada", { event: "suspended", ...server.body("ada"), version: 5 });
+  await until(() => events.length === 4);
+  assert.deepEqual(events, ["suspended", "key_disabled", "key", "suspended"]);
+});
+
 for (const [code, reason] of [[4402, "quota_exhausted"], [4403, "suspended"], [4429, "rate_limited"]] as const) {
   test(`after ${code} ${reason} it comes back, but not within a minute`, async (t) => {
     const { time, server, lk } = await live(t);
