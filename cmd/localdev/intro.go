@@ -89,7 +89,7 @@ OpenRouter is played by a stand-in at {{.Standin}}; no real key is made, nothing
 It keeps its keys in memory only: after a restart it knows none of the earlier ones,
 and the first answer to a user who had one says "rotated".
 {{- else -}}
-` + devVars + ` names a provisioning key or a base URL of its own, so no stand-in runs:
+` + devVars + ` names a management key or a base URL of its own, so no stand-in runs:
 the keys below are made, and the credits on them spent, at the real place.
 {{- end}}
 

@@ -1,5 +1,5 @@
 // Command localdev is `make run`: the Worker under `wrangler dev`, with a stand-in
-// for OpenRouter beside it unless .dev.vars names a real provisioning key. If a
+// for OpenRouter beside it unless .dev.vars names a real management key. If a
 // setting is missing or bad, it says which and why, and stops. Else it shows what a
 // first request answers and how to try the rest, and stays up until it is interrupted
 // or one of the two ends; then it ends all it started.
@@ -46,15 +46,11 @@ func run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	port, err := portFrom("PORT", 8787)
-	if err != nil {
-		return err
-	}
-	standinPort, err := portFrom("STANDIN_PORT", 8788)
-	if err != nil {
-		return err
-	}
 	secrets, err := readOrMakeSecrets(filepath.Join(root, devVars), out)
+	if err != nil {
+		return err
+	}
+	port, standinPort, err := ports(secrets.wantStandin())
 	if err != nil {
 		return err
 	}
@@ -69,10 +65,10 @@ func run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	ports := "" // at which a page may call the API, where nobody has said whose may
+	pages := "" // the ports at which a page may call the API, where nobody has said whose may
 	if !ownOrigins {
 		worker.Vars[allowedOrigins] = localOrigins()
-		ports = strings.Trim(fmt.Sprint(pagePorts), "[]")
+		pages = strings.Trim(fmt.Sprint(pagePorts), "[]")
 	}
 	standinURL := ""
 	standinEnded := make(chan error, 1)
@@ -94,6 +90,13 @@ func run(ctx context.Context, out io.Writer) error {
 		// Users of the one know nothing of the other: the stand-in would answer
 		// 404 for a real key, which would then be forgotten and stay alive.
 		worker.StateDir = filepath.Join(root, ".wrangler", "state-openrouter")
+		warning, err := prefixWarning(root, secrets)
+		if err != nil {
+			return err
+		}
+		if warning != "" {
+			fmt.Fprintln(out, "Warning:", warning)
+		}
 	}
 	free, err := listen("PORT", port)
 	if err != nil {
@@ -114,7 +117,7 @@ func run(ctx context.Context, out io.Writer) error {
 	for _, warning := range console.told(oplog.Misspelt) {
 		fmt.Fprintln(out, "Warning:", warning)
 	}
-	if err := introduce(ctx, out, w.URL, standinURL, ports, secrets); err != nil {
+	if err := introduce(ctx, out, w.URL, standinURL, pages, secrets); err != nil {
 		console.dump()
 		return err
 	}
@@ -136,6 +139,20 @@ func start(ctx context.Context, o localdev.Options) (*localdev.Worker, error) {
 		return nil, err
 	}
 	return localdev.Start(ctx, o)
+}
+
+// ports returns those of the Worker and of the stand-in; where that is not wanted, they may be one.
+func ports(wantStandin bool) (worker, standin int, err error) {
+	if worker, err = portFrom("PORT", 8787); err != nil {
+		return 0, 0, err
+	}
+	if standin, err = portFrom("STANDIN_PORT", 8788); err != nil {
+		return 0, 0, err
+	}
+	if wantStandin && worker == standin && worker != 0 {
+		return 0, 0, fmt.Errorf("PORT and STANDIN_PORT are both %d: give two", worker)
+	}
+	return worker, standin, nil
 }
 
 func portFrom(variable string, standard int) (int, error) {

@@ -34,10 +34,19 @@ func originsAreSet(root string, s secrets) (bool, error) {
 	if _, ok := s[allowedOrigins]; ok {
 		return true, nil
 	}
+	value, err := localVar(root, allowedOrigins)
+	return value != "", err
+}
+
+// localVar returns what [vars] of wrangler.toml sets a variable to; "" if nothing does.
+func localVar(root, name string) (string, error) {
 	config, err := os.ReadFile(filepath.Join(root, "wrangler.toml"))
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	local, _, _ := strings.Cut(string(config), "\n[env.")
-	return regexp.MustCompile(`(?m)^\s*` + allowedOrigins + `\s*=\s*["'][^"']`).MatchString(local), nil
+	if found := regexp.MustCompile(`(?m)^\s*` + name + `\s*=\s*["']([^"']*)`).FindStringSubmatch(local); found != nil {
+		return found[1], nil
+	}
+	return "", nil
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -163,6 +164,50 @@ func TestTakenPortIsNamed(t *testing.T) {
 	_, err = listen("PORT", port)
 	if err == nil || !strings.Contains(err.Error(), "port "+strconv.Itoa(port)+" is taken") {
 		t.Errorf("listening on a taken port: %v", err)
+	}
+}
+
+func TestOnePortForBothIsToldAsThat(t *testing.T) {
+	t.Setenv("PORT", "18787")
+	for _, c := range []struct {
+		standin     string
+		wantStandin bool
+		said        string
+	}{
+		{"18787", true, "PORT and STANDIN_PORT are both 18787: give two"},
+		{"18787", false, "<nil>"},
+		{"18788", true, "<nil>"},
+	} {
+		t.Setenv("STANDIN_PORT", c.standin)
+		if _, _, err := ports(c.wantStandin); fmt.Sprint(err) != c.said {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+// A clone that makes real keys under the default prefix takes those of other deployments for orphans.
+func TestARealKeyWithTheDefaultPrefixIsWarnedOf(t *testing.T) {
+	const ownPrefix = "[vars]\nKEY_NAME_PREFIX = \"latchkey-ada\"\n"
+	for _, c := range []struct {
+		config string
+		vars   secrets
+		warned bool
+	}{
+		{"[vars]\nKEY_NAME_PREFIX = \"latchkey\"\n", secrets{managementKey: "sk-or-v1-abc"}, true},
+		{"[vars]\n", secrets{provisioningKey: "sk-or-v1-abc"}, true},
+		{"[vars]\n", secrets{provisioningKey: "sk-or-v1-abc", namePrefix: "latchkey-ada"}, false},
+		{ownPrefix, secrets{provisioningKey: "sk-or-v1-abc"}, false},
+		{ownPrefix, secrets{provisioningKey: "sk-or-v1-abc", namePrefix: "latchkey"}, true},
+		{"[vars]\n", secrets{provisioningKey: standinPrefix + "mine"}, false},
+		{"[vars]\n", secrets{provisioningKey: standinPrefix + "mine", baseURL: "http://127.0.0.1:9/api/v1"}, false},
+	} {
+		root := t.TempDir()
+		if err := os.WriteFile(filepath.Join(root, "wrangler.toml"), []byte(c.config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if warning, err := prefixWarning(root, c.vars); err != nil || (warning != "") != c.warned {
+			t.Errorf("%q, %q: %q, %v", c.config, c.vars, warning, err)
+		}
 	}
 }
 

@@ -26,9 +26,10 @@ const (
 	provisioningKey = "OPENROUTER_PROVISIONING_API_KEY"
 	managementKey   = "OPENROUTER_MANAGEMENT_KEY" // its other name
 	baseURL         = "OPENROUTER_BASE_URL"
+	namePrefix      = "KEY_NAME_PREFIX"
 )
 
-// standinPrefix begins a provisioning key that only the stand-in knows. Any
+// standinPrefix begins a management key that only the stand-in knows. Any
 // other one is taken for a real one.
 const standinPrefix = "sk-or-v1-stand-in-"
 
@@ -61,6 +62,19 @@ func (s secrets) wantStandin() bool {
 }
 
 func (s secrets) provisioningKey() string { return cmp.Or(s[provisioningKey], s[managementKey]) }
+
+// prefixWarning is what to say where keys are real and named as those of any other
+// deployment are, whose keys this one would take for orphans; "" elsewhere.
+func prefixWarning(root string, s secrets) (string, error) {
+	if strings.HasPrefix(s.provisioningKey(), standinPrefix) {
+		return "", nil
+	}
+	standard, err := localVar(root, namePrefix)
+	if err != nil || cmp.Or(s[namePrefix], standard, "latchkey") != "latchkey" {
+		return "", err
+	}
+	return namePrefix + " is latchkey, as in any clone: with this management key, deployments of one prefix delete each other's keys. Set one of your own in " + devVars + ".", nil
+}
 
 // maxSecrets bounds the file of secrets, in bytes.
 const maxSecrets = 1 << 20
