@@ -86,7 +86,7 @@ refusal() {
 		if [[ $value == *'-----BEGIN '* ]]; then echo 'it is a PEM key: a public one belongs into JWT_PUBLIC_KEY'; fi
 		;;
 	*)
-		[[ $value == sk-or-* ]] || echo "it does not begin with sk-or-, as OpenRouter's keys do"
+		if [[ -z $value || $value =~ [[:space:]] ]]; then echo 'it has to be a key, without white space'; fi
 		;;
 	esac
 }
