@@ -180,6 +180,8 @@ deploy: setup build ## deploy to Cloudflare: see docs/deploying.md (ENV=producti
 
 .PHONY: tail
 tail: setup ## follow the log of the deployed Worker (USER=u_42 ERRORS=1 ENV=production)
+	@case "$$(wrangler whoami --json 2>&1)" in *'"loggedIn":false'*) \
+		echo 'tail: not logged in at Cloudflare: run `npx wrangler login`, or set CLOUDFLARE_API_TOKEN' >&2; exit 1 ;; esac
 	@wrangler tail --env $(ENV) --format json | USER_ID='$(if $(filter command line,$(origin USER)),$(USER))' ERRORS='$(ERRORS)' node worker/tail.mjs
 
 .PHONY: clean
