@@ -16,7 +16,7 @@ import (
 
 // What README.md and docs/app.md show of a client runs as it stands there, but for the
 // addresses. Those of docs/app.md are asked twice: the second time their key is used up,
-// which only OpenRouter's refusal tells them.
+// which only OpenRouter's refusal tells them. Then follows the call that the page shows.
 func TestTheClientsOfThePagesWork(t *testing.T) {
 	w := useShared(t)
 	for _, c := range []struct {
@@ -41,7 +41,7 @@ second = chat(token, [{"role": "user", "content": "Hello?"}])
 print(first[1]["choices"][0]["message"]["content"] if first[0] == second[0] == 200 and key != used else (first, second))
 `, []string{"python3"}, "app.py"},
 		{"docs/app.md", "go", 1, `
-func main() {
+func init() { // the main that follows is the page's
 	c := client{token: tokenFor("u_go", "Ada", "ada@example.org")}
 	hello := []byte("{\"model\":\"openai/gpt-4o-mini\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello?\"}]}")
 	first, _, err := c.chat(hello)
@@ -68,14 +68,21 @@ func main() {
 				t.Fatal(err)
 			}
 			found := regexp.MustCompile("(?s)```"+c.language+"\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-			if len(found) < c.blocks {
+			calls := 0 // blocks behind the client
+			if c.call != "" {
+				calls = 1
+			}
+			if len(found) < c.blocks+calls {
 				t.Fatalf("%s has %d examples", c.page, len(found))
 			}
 			var client strings.Builder
 			for _, block := range found[:c.blocks] {
 				client.WriteString(block[1])
 			}
-			client.WriteString(c.call)
+			client.WriteString(c.call + "\n")
+			for _, block := range found[c.blocks : c.blocks+calls] {
+				client.WriteString(block[1])
+			}
 			program := strings.NewReplacer(
 				"http://127.0.0.1:8787", w.URL, "https://keys.example.org", w.URL,
 				"http://127.0.0.1:8788", w.server.URL, "https://openrouter.ai", w.server.URL,
@@ -88,7 +95,9 @@ func main() {
 			defer cancel()
 			run := exec.CommandContext(ctx, c.run[0], append(c.run[1:], path)...)
 			run.Env = append(os.Environ(), "JWT_SECRET_CLOUD="+jwtSecret)
-			if out, err := run.CombinedOutput(); err != nil || string(out) != "ok\n" {
+			out, err := run.CombinedOutput()
+			own, shown, _ := strings.Cut(string(out), "\n")
+			if err != nil || own != "ok" || (calls > 0) != strings.Contains(shown, "chat.completion") {
 				t.Errorf("%v\n%s", err, out)
 			}
 		})
