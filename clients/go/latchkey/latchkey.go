@@ -96,6 +96,7 @@ type Client struct {
 	// fetched anew where latchkey refuses it. Its errors are returned as they are.
 	Token func(context.Context) (string, error)
 	// OpenRouterURL names the origin that gets the key; https://openrouter.ai where "".
+	// With `make run` it is http://127.0.0.1:8788, and URL is http://127.0.0.1:8787.
 	OpenRouterURL string
 	// HTTP asks latchkey; http.DefaultClient where nil.
 	HTTP *http.Client

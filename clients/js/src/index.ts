@@ -21,7 +21,7 @@ export interface Options {
   url: string;
   /** Gives the signed-in user's token. A token is kept until 30 s before its end. */
   token: () => string | Promise<string>;
-  /** The origin that gets the key; `https://openrouter.ai` by default. */
+  /** The origin that gets the key; `https://openrouter.ai` by default. With `make run`: `http://127.0.0.1:8788`. */
   openRouterUrl?: string;
   /** The fetch to use instead of the global one. */
   fetch?: typeof globalThis.fetch;
@@ -30,10 +30,10 @@ export interface Options {
 }
 
 /**
- * What happened: another key, other numbers, or an operator ended a suspension. Any
- * other is the code that says why there is no key any more. `erased` is the last event.
+ * What happened: another key, or other numbers. Any other is the code that says why
+ * there is no key any more. `erased` is the last event.
  */
-export type ChangeEvent = "key" | "quota" | "resumed" | "suspended" | "key_disabled" | "erased" | (string & {});
+export type ChangeEvent = "key" | "quota" | "suspended" | "key_disabled" | "erased" | (string & {});
 
 /** Gets the account without its key, and what happened to it. */
 export type Listener = (account: Account, event: ChangeEvent) => void;
@@ -57,6 +57,15 @@ export function latchkey(options: Options): Latchkey {
   return new Client(options);
 }
 
+/** An option as a URL. A host alone is none. */
+function toUrl(option: string, text: string): URL {
+  try {
+    const url = new URL(text);
+    if (/^https?:$/.test(url.protocol)) return url;
+  } catch {}
+  throw new TypeError(`${option} has to begin with https:// or http://, such as https://latchkey.example.org`);
+}
+
 class Client implements Latchkey {
   readonly fetch: typeof globalThis.fetch;
 
@@ -75,7 +84,7 @@ class Client implements Latchkey {
   #usedAt = 0;
 
   constructor({ url, token, openRouterUrl = "https://openrouter.ai", fetch, WebSocket = globalThis.WebSocket }: Options) {
-    this.#url = new URL(url).href.replace(/\/+$/, "");
+    this.#url = toUrl("url", url).href.replace(/\/+$/, "");
     this.#tokens = tokens(token);
     this.#fetch = fetch ?? ((...request) => globalThis.fetch(...request));
     this.#socket = new Socket(this.#url, this.#tokens, WebSocket ?? undefined, {
@@ -85,7 +94,7 @@ class Client implements Latchkey {
       withoutSocket: () => this.#poll(),
       inUse: () => this.#listeners.size > 0 || Date.now() - this.#usedAt < IDLE,
     });
-    this.fetch = keyedFetch(new URL(openRouterUrl).origin, this.#fetch, this.key, (refused) => this.#renew(refused));
+    this.fetch = keyedFetch(toUrl("openRouterUrl", openRouterUrl).origin, this.#fetch, this.key, (refused) => this.#renew(refused));
   }
 
   // An arrow function, as the three after it, so that it can be passed on alone.

@@ -183,6 +183,14 @@ test("a new token that is refused too is an error, and no third is tried", async
   assert.equal(server.reads, 2);
 });
 
+test("an address that is none is refused by its option's name", async (t) => {
+  const { client } = await start(t);
+  for (const bad of ["keys.example.org", "keys.example.org:8787", "", "ws://keys.example.org"]) {
+    assert.throws(() => client("ada", { url: bad }), /^TypeError: url has to begin with https:/);
+    assert.throws(() => client("ada", { openRouterUrl: bad }), /^TypeError: openRouterUrl has to begin with https:/);
+  }
+});
+
 test("an error of token(), and no token, are the caller's to see", async (t) => {
   const { server, client } = await start(t);
   await assert.rejects(client("ada", { token: () => Promise.reject(new TypeError("signed out")) }).key(), /TypeError: signed out/);
