@@ -140,7 +140,10 @@ function listen(token, signal) {
       if (data === "pong") return;
       wasLive = true;
       link = "live";
-      take(JSON.parse(data));
+      const body = JSON.parse(data);
+      take(body);
+      // A reading says why there is no key. A suspension says so itself, and closes the socket.
+      if (!body.openrouter_api_key && body.event !== "suspended") end();
     }, during);
   });
 }

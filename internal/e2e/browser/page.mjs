@@ -284,6 +284,17 @@ for (const [code, reason, wanted] of [[4402, "quota_exhausted", "Your quota is s
   });
 }
 
+test("a message that has no key is read after, and the reason is told", async (t) => {
+  const user = userOf(t);
+  const page = await opened(t, user);
+  user.fault = { status: 403, body: { code: "key_disabled" } };
+  user.version++;
+  user.key = "";
+  user.tell("quota");
+  await shows(page, "#problem", "Your key is disabled");
+  await shows(page, "#link", "Not live");
+});
+
 test("without a socket it reads", async (t) => {
   const user = userOf(t);
   user.hasSocket = false;
