@@ -70,9 +70,9 @@ type with struct {
 	script        string
 }
 
-// A test with a Worker at work has a place, of which there are few: with more at once
-// all of them would be late.
-var places = make(chan struct{}, 3)
+// A test with a Worker of its own has a place, of which there are few: with more at once
+// all of them would be late. Those of the shared Worker, one at a time, run beside them.
+var places = make(chan struct{}, 2)
 
 // takePlace waits for a place, for as long as the test runs.
 func takePlace(t *testing.T) {
@@ -101,6 +101,8 @@ func startAlone(t *testing.T, changes with) *worker {
 	for range cap(places) {
 		takePlace(t)
 	}
+	inShared.Lock()
+	t.Cleanup(inShared.Unlock)
 	return launchFor(t, changes)
 }
 
@@ -124,6 +126,7 @@ var inShared, inPlanted sync.Mutex // held by the test that has the one
 // it ends.
 func useShared(t *testing.T) *worker {
 	t.Helper()
+	t.Parallel()
 	return use(t, shared, &inShared)
 }
 
@@ -135,15 +138,16 @@ var planted = sync.OnceValues(func() (*worker, error) {
 // state, to this test alone until it ends.
 func usePlanted(t *testing.T) *worker {
 	t.Helper()
-	return use(t, planted, &inPlanted)
+	t.Parallel()
+	w := use(t, planted, &inPlanted)
+	takePlace(t)
+	return w
 }
 
 func use(t *testing.T, one func() (*worker, error), inUse *sync.Mutex) *worker {
 	t.Helper()
-	t.Parallel()
 	inUse.Lock()
 	t.Cleanup(inUse.Unlock)
-	takePlace(t)
 	w, err := one()
 	if err != nil {
 		t.Fatal(err)
