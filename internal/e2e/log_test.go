@@ -27,6 +27,11 @@ func TestARequestIsOneLine(t *testing.T) {
 	w := start(t, administered)
 	u := newUser(t, w)
 	operator := http.Header{"Authorization": {"Bearer " + adminToken}}
+	w.ask(t, "GET", "/last", nil)
+	eventually(t, pollLog, "the lines of what was asked while the Worker started", func() (string, bool) {
+		lines := w.operations()
+		return fmt.Sprint(lines), len(lines) > 0 && lines[len(lines)-1] == "request not_found"
+	})
 	for _, c := range []struct {
 		method, path string
 		header       http.Header
