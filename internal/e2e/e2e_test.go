@@ -6,7 +6,7 @@
 //
 //	go test -tags e2e -count=1 ./internal/e2e/...
 //
-// Tests run beside each other, and at most three Workers have work at once. A test
+// Tests run beside each other, and at most four Workers have work at once. A test
 // [start]s a Worker of its own, or has one to itself that others have before and after
 // it ([useShared], [usePlanted]). Every test has users of its own. Nothing sleeps
 // for luck: whatever comes later is polled for, with a deadline.

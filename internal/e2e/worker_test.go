@@ -72,7 +72,7 @@ type with struct {
 
 // A test with a Worker of its own has a place, of which there are few: with more at once
 // all of them would be late. Those of the shared Worker, one at a time, run beside them.
-var places = make(chan struct{}, 2)
+var places = make(chan struct{}, 3)
 
 // takePlace waits for a place, for as long as the test runs.
 func takePlace(t *testing.T) {
