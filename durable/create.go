@@ -76,7 +76,7 @@ func (f flow) send(ordered *creation) (Outcome, error) {
 			// too, may come from a gateway that had passed the POST on.
 			var e *openrouter.Error
 			if !errors.As(failed, &e) || e.Uncertain || !slices.Contains(refusals, e.Status) {
-				st.Tasks.queueOrphan(id, f.now(), f.now(), f.firstRetryAt())
+				st.Tasks.queueOrphan(id, f.now(), st.Tasks.searchAt(f.now(), f.firstRetryAt()))
 			}
 			st.Pending = nil
 			return nil

@@ -51,7 +51,9 @@ func (op *operation) abandonCreate() error {
 		} else {
 			st.Pending = nil
 		}
-		st.Tasks.queueOrphan(lost, sent, op.now(), op.firstRetryAt())
+		// It waits for no other search: crashes are few, and most leave no key, whose search
+		// goes on for as long as one may show up.
+		st.Tasks.queueOrphan(lost, sent, op.firstRetryAt())
 		return nil
 	})
 }

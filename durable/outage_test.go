@@ -361,3 +361,35 @@ func TestAnAlarmThatCannotLoadBacksOff(t *testing.T) {
 		})
 	}
 }
+
+// An object that dies over a rotation leaves a key to be looked for whose POST was sent or
+// not. However often that was, one that does exist is gone soon.
+func TestSearchesAfterCrashesDoNotWaitForEachOther(t *testing.T) {
+	hostile(t, func(t *testing.T, w *simulation) {
+		crashOver := func(method string, f fault) {
+			w.fail(method, f)
+			w.one(durable.Refresh)
+			w.decide = nil
+			w.one(durable.Me)
+		}
+		ringUntil := func(end time.Time) {
+			for h := w.firstAlarm(); h != nil && !h.alarm.After(end); h = w.firstAlarm() {
+				w.now = h.alarm
+				w.ring(h)
+				w.finish()
+			}
+			w.now = end
+		}
+		w.one(durable.Me)
+		w.drain()
+		for range 6 {
+			crashOver("DELETE", crashBefore) // its POST is never sent
+			ringUntil(w.now.Add(6 * time.Second))
+		}
+		crashOver("POST", crashAfter)
+		ringUntil(w.now.Add(10 * time.Second))
+		if n := len(w.server.Live()); n != 1 {
+			t.Errorf("%d keys live", n)
+		}
+	})
+}

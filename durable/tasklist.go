@@ -47,25 +47,29 @@ func (l *Tasks) queueDelete(hash string, since, due time.Time) {
 	*l = append(*l, Task{Kind: DeleteKey, Hash: hash, Since: since, Due: due})
 }
 
-// queueOrphan leaves the key of a POST without an answer to be looked for. One walk
-// through the list does for many: those that nobody looked for yet wait for each
-// other, and the more others there are the longer.
-func (l *Tasks) queueOrphan(op string, since, now, firstRetryAt time.Time) {
-	others, due := 0, firstRetryAt
-	for _, task := range *l {
+// queueOrphan leaves the key of a POST without an answer to be looked for.
+func (l *Tasks) queueOrphan(op string, since, due time.Time) {
+	*l = append(*l, Task{Kind: FindOrphan, Op: op, Since: since, Due: due})
+}
+
+// searchAt is when the key of a POST that failed is looked for. One walk through the list
+// does for many: those that nobody looked for yet wait for each other, and the more others
+// there are the longer.
+func (l Tasks) searchAt(now, firstRetryAt time.Time) time.Time {
+	others := 0
+	for _, task := range l {
 		if task.Kind != FindOrphan {
 			continue
 		}
 		if task.Tries == 0 && task.Due.After(now) {
-			*l = append(*l, Task{Kind: FindOrphan, Op: op, Since: since, Due: task.Due})
-			return
+			return task.Due
 		}
 		others++
 	}
-	if others > 0 {
-		due = now.Add(backoff(others+1, orphanGrace))
+	if others == 0 {
+		return firstRetryAt
 	}
-	*l = append(*l, Task{Kind: FindOrphan, Op: op, Since: since, Due: due})
+	return now.Add(backoff(others+1, orphanGrace))
 }
 
 // endOverlaps has all keys disabled now that go on working beside the record's.

@@ -281,11 +281,10 @@ func (u *user) live() []openroutertest.Key {
 }
 
 // settles waits until one key is left at OpenRouter, the one that was answered,
-// and checks that no op was used twice. After several crashes the searches for keys whose
-// POST may have been sent wait for each other, up to two minutes.
+// and checks that no op was used twice.
 func (u *user) settles(v view) {
 	u.t.Helper()
-	eventually(u.t, 3*time.Minute, "exactly one live key", func() (string, bool) {
+	eventually(u.t, 30*time.Second, "exactly one live key", func() (string, bool) {
 		live := u.live()
 		return fmt.Sprintf("%d live keys", len(live)), len(live) == 1 && live[0].Hash == v.Hash
 	})
