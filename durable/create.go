@@ -21,22 +21,6 @@ type creation struct {
 // nothing else changes: there is no key, or it goes on working.
 func nothing(*State) {}
 
-// provision makes a user's first key.
-func (f flow) provision() (Outcome, error) {
-	if f.ahead != nil {
-		return f.send(f.ahead)
-	}
-	var ordered *creation
-	err := f.store.apply(func(st *State) *account.Entry {
-		ordered = f.order(account.Provision, st)
-		return nil
-	})
-	if err != nil {
-		return "", err
-	}
-	return f.send(ordered)
-}
-
 // order orders a key; it returns nil where there may be none. Dying after the order was
 // written leaves a key that may exist and that nobody can use: whoever comes next takes
 // another id, and the alarm looks for this one.

@@ -164,14 +164,14 @@ func (o *Object) onIdle() {
 	o.runtime.Idle()
 }
 
-// load reads what is stored, once. It also finds out when the token of a socket expires, and
-// logs work of a kind that this version does not know, which is kept.
+// load reads what is stored, once. It also prunes the sockets, and logs work of a kind that
+// this version does not know, which is kept.
 func (o *Object) load() error {
 	first, err := o.store.load()
 	if err != nil || !first {
 		return err
 	}
-	o.announcer.expectExpiry()
+	o.announcer.prune()
 	st := o.store.snapshot()
 	unknown := st.Pending != nil && st.Pending.Kind == PendingUnknown
 	if unknown || slices.ContainsFunc(st.Tasks, func(task Task) bool { return task.Kind == UnknownTask }) {

@@ -6,35 +6,40 @@ import (
 	"latchkey/internal/account"
 )
 
-// This file decides on the next key: the next one of the quota, or the first one of a new
-// quota.
+// This file decides on the next key: a user's first one, the next one of the quota, or the
+// first one of a new quota.
+
+// provision makes a user's first key.
+func (f flow) provision() (Outcome, error) {
+	if f.ahead != nil {
+		return f.send(f.ahead)
+	}
+	return f.orderAndSend(func(st *State) (*creation, time.Duration) { return f.order(account.Provision, st), 0 })
+}
 
 // rotate makes the next key. present says what becomes of the present one: it is gone by
 // now, or it works until it is deleted or settled in the background. Where a key was
 // settled meanwhile and nothing remains, the quota is renewed.
 func (f flow) rotate(present func(*State)) (Outcome, error) {
-	var ordered *creation
-	var early time.Duration
-	err := f.store.apply(func(st *State) *account.Entry {
+	return f.orderAndSend(func(st *State) (*creation, time.Duration) {
 		st.abandonAssign(f.now())
 		present(st)
-		if ordered = f.order(account.Rotate, st); ordered == nil && f.settings.Policy.Spent(st.Record.RemainingLimit) {
-			ordered, early = f.orderRenewal(st)
+		if ordered := f.order(account.Rotate, st); ordered != nil || !f.settings.Policy.Spent(st.Record.RemainingLimit) {
+			return ordered, 0
 		}
-		return nil
+		return f.orderRenewal(st)
 	})
-	if err != nil {
-		return "", err
-	}
-	return f.sendUnlessEarly(ordered, early)
 }
 
 // renew starts a spent quota anew, where it is time.
-func (f flow) renew() (Outcome, error) {
+func (f flow) renew() (Outcome, error) { return f.orderAndSend(f.orderRenewal) }
+
+// orderAndSend writes the order of a key, and sends it unless it is too early by so much.
+func (f flow) orderAndSend(order func(*State) (ordered *creation, early time.Duration)) (Outcome, error) {
 	var ordered *creation
 	var early time.Duration
 	err := f.store.apply(func(st *State) *account.Entry {
-		ordered, early = f.orderRenewal(st)
+		ordered, early = order(st)
 		return nil
 	})
 	if err != nil {

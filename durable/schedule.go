@@ -30,8 +30,8 @@ type plan struct {
 }
 
 // schedule plans what a state calls for: each task and call says when it is due, and when
-// the alarm rings for it is decided here. alarm is what it is set to, lastAlarm what the one that rang last was set to,
-// and expiry when the token of a socket expires; zero: none.
+// the alarm rings for it is decided here. alarm is what it is set to, lastAlarm what the
+// one that rang last was set to, and expiry when the token of a socket expires; zero: none.
 func schedule(st *State, alarm, lastAlarm, expiry, now time.Time, j jitter) plan {
 	p := plan{d1: d1Due(st, j)}
 	candidate := func(due time.Time, why reason) {

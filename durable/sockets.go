@@ -189,16 +189,6 @@ func (a *announcer) prune() {
 	a.store.expectSockets(firstExpiry(sockets[surplus:], now))
 }
 
-// expectExpiry has the next write set the alarm for the token that expires next.
-func (a *announcer) expectExpiry() {
-	sockets, err := a.sockets()
-	if err != nil {
-		a.failed(err)
-		return
-	}
-	a.store.expectSockets(firstExpiry(sockets, a.runtime.Now()))
-}
-
 // closeAll closes all sockets: nothing can be told of the user.
 func (a *announcer) closeAll() {
 	sockets, err := a.sockets()
