@@ -24,12 +24,9 @@ have spent stays spent. "latchkey class extend" changes the limit of everybody.`
 		Example: `  latchkey class set ada@example.edu --limit 10`,
 		Args:    usage(cobra.MinimumNArgs(1)),
 		RunE: func(command *cobra.Command, args []string) error {
-			key, err := limits.key(a.now())
-			if err == nil && key.Limit == nil {
-				err = errors.New("give a --limit in credits")
-			}
+			key, err := limits.limited(a.now())
 			if err != nil {
-				return exit{exitUsage, err}
+				return err
 			}
 			question := fmt.Sprintf("Give these people a limit of %v credits?", key.Limit)
 			return a.changeClass(command, of, work, args, question, func(ctx context.Context, c *class.Class, people []string, options class.Options) (class.Change, error) {

@@ -134,3 +134,15 @@ func (l *keyLimits) key(now time.Time) (openrouter.NewKey, error) {
 	}
 	return key, nil
 }
+
+// limited is key where a limit is wanted. Its errors are of usage.
+func (l *keyLimits) limited(now time.Time) (openrouter.NewKey, error) {
+	key, err := l.key(now)
+	if err == nil && key.Limit == nil {
+		err = errors.New("give a --limit in credits")
+	}
+	if err != nil {
+		return key, exit{exitUsage, err}
+	}
+	return key, nil
+}

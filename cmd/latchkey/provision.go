@@ -109,12 +109,9 @@ asks first; elsewhere it wants --yes.`,
 			if revoke != "" {
 				return a.revokeClass(command, revoke, flags)
 			}
-			key, err := limits.key(a.now())
-			if err == nil && key.Limit == nil {
-				err = errors.New("give a --limit in credits")
-			}
+			key, err := limits.limited(a.now())
 			if err != nil {
-				return exit{exitUsage, err}
+				return err
 			}
 			people, err := a.readRoster(args[0], flags.roster)
 			if err != nil {

@@ -11,24 +11,9 @@ import (
 	"time"
 
 	"latchkey/internal/class"
+	"latchkey/internal/class/classtest"
 	"latchkey/internal/openroutertest"
 )
-
-// memoryDir is a folder in memory, where there is such a place: every line of a
-// manifest is synced, and on a disk that takes nearly all the time of these tests.
-func memoryDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "latchkey-class-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
 
 // aClass writes the CSV file of n people, and returns it and the folder for
 // their keys, which is not there yet.
@@ -38,7 +23,7 @@ func aClass(t *testing.T, n int) (file, out string) {
 	for i := range n {
 		rows += fmt.Sprintf("Person %d,p%d@example.org\n", i, i)
 	}
-	dir := memoryDir(t)
+	dir := classtest.MemoryDir(t)
 	file, out = filepath.Join(dir, "class.csv"), filepath.Join(dir, "keys")
 	if err := os.WriteFile(file, []byte(rows), 0o644); err != nil {
 		t.Fatal(err)

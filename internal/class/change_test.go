@@ -3,8 +3,6 @@ package class
 import (
 	"context"
 	"errors"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -178,19 +176,7 @@ func TestWhoIsRemovedGetsNoKeyUntilTakenInAgain(t *testing.T) {
 func TestRemovingWaitsForAKeyOnItsWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
-		ctx, interrupt := context.WithCancel(t.Context())
-		f.wrap = func(r *http.Request) (*http.Response, error) {
-			response, err := f.Server.RoundTrip(r)
-			if r.Method == http.MethodPost {
-				interrupt()
-				return nil, io.ErrUnexpectedEOF
-			}
-			return response, err
-		}
-		if _, err := f.provide(ctx, 1, 1); !errors.Is(err, ErrInterrupted) {
-			t.Fatal(err)
-		}
-		f.wrap = nil
+		f.losePost(1)
 		if change, err := f.act(t.Context(), remove(p0), 1); err != nil || states(change) != p0+"=removed" || len(f.Live()) > 0 {
 			t.Errorf("%s, %v, %d live keys", states(change), err, len(f.Live()))
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"latchkey/internal/account"
+	"latchkey/internal/class/classtest"
 	"latchkey/internal/openroutertest"
 )
 
@@ -95,7 +96,7 @@ func diesAtCall(t *testing.T, n int, applied bool, act act, check func(*fixture)
 	}
 	ctx, die := context.WithCancel(t.Context())
 	defer die()
-	saved := filepath.Join(memoryDir(t), "saved")
+	saved := filepath.Join(classtest.MemoryDir(t), "saved")
 	calls := 0
 	f.wrap = func(r *http.Request) (*http.Response, error) {
 		if calls++; calls == n {

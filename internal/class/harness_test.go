@@ -2,7 +2,9 @@ package class
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -13,6 +15,7 @@ import (
 
 	"latchkey/internal/account"
 	"latchkey/internal/backoff"
+	"latchkey/internal/class/classtest"
 	"latchkey/internal/openrouter"
 	"latchkey/internal/openroutertest"
 	"latchkey/internal/roster"
@@ -32,28 +35,31 @@ type fixture struct {
 	said   []string
 }
 
-// memoryDir is a folder in memory, where there is such a place: every line of a
-// manifest is synced, and on a disk that takes nearly all the time of these tests.
-func memoryDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "latchkey-class-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{T: t, out: filepath.Join(memoryDir(t), "keys"), settle: 30 * time.Second}
+	f := &fixture{T: t, out: filepath.Join(classtest.MemoryDir(t), "keys"), settle: 30 * time.Second}
 	f.Server = openroutertest.New(openroutertest.Options{ProvisioningKey: provisioningKey, Now: time.Now, Rand: rand.NewChaCha8([32]byte{1})})
 	t.Cleanup(f.Server.Close)
 	return f
+}
+
+// losePost provides so many people and is interrupted over a POST: that is carried out, and
+// not answered.
+func (f *fixture) losePost(people int) {
+	f.Helper()
+	ctx, interrupt := context.WithCancel(f.Context())
+	f.wrap = func(r *http.Request) (*http.Response, error) {
+		response, err := f.Server.RoundTrip(r)
+		if r.Method == http.MethodPost {
+			interrupt()
+			return nil, io.ErrUnexpectedEOF
+		}
+		return response, err
+	}
+	if _, err := f.provide(ctx, people, 1); !errors.Is(err, ErrInterrupted) {
+		f.Fatal(err)
+	}
+	f.wrap = nil
 }
 
 // RoundTrip implements http.RoundTripper.

@@ -256,19 +256,7 @@ func TestRevokeDeletesWhatWasNotAnsweredToo(t *testing.T) {
 		if _, err := f.provide(t.Context(), 3, 1); err != nil {
 			t.Fatal(err)
 		}
-		ctx, interrupt := context.WithCancel(t.Context())
-		f.wrap = func(r *http.Request) (*http.Response, error) {
-			response, err := f.Server.RoundTrip(r)
-			if r.Method == http.MethodPost {
-				interrupt()
-				return nil, io.ErrUnexpectedEOF
-			}
-			return response, err
-		}
-		if _, err := f.provide(ctx, 4, 1); !errors.Is(err, ErrInterrupted) {
-			t.Fatal(err)
-		}
-		f.wrap = nil
+		f.losePost(4)
 		for range 2 { // it can be done again
 			c, err := OpenManifest(filepath.Join(f.out, ManifestName))
 			if err != nil {

@@ -40,7 +40,7 @@ func nearest(name string, known []string) string {
 	}
 	meant, least := "", closeBy+1
 	for _, other := range known {
-		if off := distance(strings.ToUpper(name), other, closeBy); off < least && off*maxShare <= len(other) {
+		if off := distance(strings.ToUpper(name), other); off < least && off*maxShare <= len(other) {
 			meant, least = other, off
 		}
 	}
@@ -48,10 +48,10 @@ func nearest(name string, known []string) string {
 }
 
 // distance returns how many letters have to be added, left out, replaced, or changed
-// with their neighbour to make b of a; beyond most, any number beyond it.
-func distance(a, b string, most int) int {
-	if max(len(a)-len(b), len(b)-len(a)) > most {
-		return most + 1
+// with their neighbour to make b of a; beyond closeBy, any number beyond it.
+func distance(a, b string) int {
+	if max(len(a)-len(b), len(b)-len(a)) > closeBy {
+		return closeBy + 1
 	}
 	// row[j] is the distance of the first i letters of a and the first j of b; before
 	// and last are the rows of i-1 and i-2.
