@@ -80,6 +80,14 @@ export async function live(t: TestContext) {
   return { time, server, lk };
 }
 
+/** A live client, and the events that it tells of from then on. */
+export async function heard(t: TestContext) {
+  const { time, server, lk } = await live(t);
+  const events: string[] = [];
+  lk.onChange((_, event) => events.push(event));
+  return { time, server, lk, events };
+}
+
 /** Lets everything happen that can happen without anything new: for what must not come. */
 export async function settle(): Promise<void> {
   for (let i = 0; i < 50; i++) await turn();

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { test } from "node:test";
 import { LatchkeyError } from "latchkey";
 import { FakeLatchkey, Problem, respond, token } from "./fake.js";
-import { live, message, settle, start, stopTime, until, WebSocket } from "./setup.js";
+import { heard, live, message, settle, start, stopTime, until, WebSocket } from "./setup.js";
 
 /** A WebSocket class that notes what it is asked for. */
 function noted() {
@@ -85,13 +85,7 @@ test("what changed meanwhile is known as soon as it is back", async (t) => {
 });
 
 test("4403 ends the key; a user who is resumed has one again", async (t) => {
-  const time = stopTime(t);
-  const { server, client } = await start(t);
-  const lk = client("ada");
-  const events: string[] = [];
-  await lk.key();
-  await message(server, lk, "ada");
-  lk.onChange((_, event) => events.push(event));
+  const { time, server, lk, events } = await heard(t);
   server.suspend("ada");
   await until(() => events.length === 1 && server.sockets === 0);
   await assert.rejects(lk.key(), (error) => error instanceof LatchkeyError && error.code === "suspended" && error.status === 403);
@@ -105,12 +99,7 @@ test("4403 ends the key; a user who is resumed has one again", async (t) => {
 });
 
 test("4403 alone, without a message before it, ends the key too", async (t) => {
-  const { server, client } = await start(t);
-  const lk = client("ada");
-  const events: string[] = [];
-  await lk.key();
-  await message(server, lk, "ada");
-  lk.onChange((_, event) => events.push(event));
+  const { server, lk, events } = await heard(t);
   server.user("ada").suspended = true;
   server.closeSockets(4403, "suspended");
   await until(() => events.length === 1);
@@ -119,12 +108,7 @@ test("4403 alone, without a message before it, ends the key too", async (t) => {
 });
 
 test("4403 is told by the code that latchkey gives", async (t) => {
-  const { server, client } = await start(t);
-  const lk = client("ada");
-  const events: string[] = [];
-  await lk.key();
-  await message(server, lk, "ada");
-  lk.onChange((_, event) => events.push(event));
+  const { server, lk, events } = await heard(t);
   server.instead.push(respond(new Problem(403, "key_disabled")));
   server.closeSockets(4403, "key_disabled");
   await until(() => events.length === 1);
@@ -133,12 +117,7 @@ test("4403 is told by the code that latchkey gives", async (t) => {
 });
 
 test("a message that has no key is read after, and listeners are told once why", async (t) => {
-  const { server, client } = await start(t);
-  const lk = client("ada");
-  const events: string[] = [];
-  await lk.key();
-  await message(server, lk, "ada");
-  lk.onChange((_, event) => events.push(event));
+  const { server, lk, events } = await heard(t);
   server.disable("ada");
   await until(() => events.length === 2);
   await assert.rejects(lk.key(), { code: "key_disabled", status: 403 });
@@ -149,9 +128,7 @@ test("a message that has no key is read after, and listeners are told once why",
 });
 
 test("listeners are told of another reason, and of the same one after a key", async (t) => {
-  const { server, lk } = await live(t);
-  const events: string[] = [];
-  lk.onChange((_, event) => events.push(event));
+  const { server, lk, events } = await heard(t);
   const refuse = async (code: string) => {
     server.instead.push(respond(new Problem(403, code)));
     await assert.rejects(lk.key(), { code });
