@@ -15,12 +15,10 @@ const MAX_LISTED = 200;
 // otherwise an object has it, by an id, with a note and a first message.
 export function upgrade(ctx, headers, { id, note, message, code, reason }) {
   const { 0: client, 1: server } = new WebSocketPair();
+  if (!code && ctx.getWebSockets().length >= MAX_LISTED) [code, reason] = [4429, "too_many_sockets"];
   if (code) {
     server.accept();
     server.close(code, reason);
-  } else if (ctx.getWebSockets().length >= MAX_LISTED) {
-    server.accept();
-    server.close(4429, "too_many_sockets");
   } else {
     ctx.setWebSocketAutoResponse(PING);
     ctx.acceptWebSocket(server, [id]);
