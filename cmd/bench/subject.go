@@ -9,8 +9,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"latchkey/internal/workerdrun"
@@ -33,7 +31,7 @@ type subject struct {
 
 	process *workerdrun.Process
 	metered bool          // it logs what Cloudflare bills
-	ready   time.Duration // processor time that workerd's main thread took to start; 0 where there is no /proc
+	ready   time.Duration // processor time that workerd's main thread took to start; 0 where the system does not tell
 }
 
 // Secrets for the time of the run. They guard nothing.
@@ -58,10 +56,7 @@ func (c *subject) start(ctx context.Context, root string, given conditions) (err
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.name, err)
 	}
-	scheduled, _ := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", c.process.PID))
-	nanoseconds, _, _ := strings.Cut(string(scheduled), " ")
-	started, _ := strconv.ParseInt(nanoseconds, 10, 64)
-	c.ready = time.Duration(started)
+	c.ready = c.process.MainThread()
 	return nil
 }
 

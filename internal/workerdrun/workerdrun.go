@@ -144,3 +144,13 @@ func (p *Process) Use() (u Usage, err error) {
 	}
 	return Usage{resident * int64(os.Getpagesize()), time.Duration(ticks) * Tick}, nil
 }
+
+// MainThread returns the processor time that workerd's main thread has taken, by
+// /proc/…/sched, which is finer than a Tick; 0 where there is none.
+func (p *Process) MainThread() time.Duration {
+	sched, _ := os.ReadFile(fmt.Sprintf("/proc/%d/sched", p.PID))
+	_, used, _ := strings.Cut(string(sched), "se.sum_exec_runtime")
+	used, _, _ = strings.Cut(strings.TrimLeft(used, " :"), "\n")
+	milliseconds, _ := strconv.ParseFloat(used, 64)
+	return time.Duration(milliseconds * float64(time.Millisecond))
+}

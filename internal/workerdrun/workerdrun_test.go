@@ -25,6 +25,9 @@ func TestUseGrowsWithWork(t *testing.T) {
 	if _, err := (&Process{PID: -1}).Use(); err == nil {
 		t.Error("a process that is none has used something")
 	}
+	if _, err := os.Stat("/proc/self/sched"); err == nil && p.MainThread() <= 0 {
+		t.Errorf("the main thread has used %v", p.MainThread())
+	}
 }
 
 func TestSplitStatements(t *testing.T) {
