@@ -140,7 +140,8 @@ func TestASearchNeverDeletesAKeyThatIsKnown(t *testing.T) {
 	})
 }
 
-// A list that has the orphan under a hash that is none.
+// A list that has the orphan under a hash that is none, for longer than is waited for one
+// that is not listed.
 func TestALostKeyThatIsListedWithoutItsHashIsLookedForAgain(t *testing.T) {
 	hostile(t, func(t *testing.T, w *simulation) {
 		a := &adversary{simulation: w}
@@ -155,7 +156,7 @@ func TestALostKeyThatIsListedWithoutItsHashIsLookedForAgain(t *testing.T) {
 		op := lost[0].Op
 		n := 0
 		w.answer = func(method string, r *http.Request) *http.Response {
-			if method == "LIST" && n == 0 {
+			if method == "LIST" && n < 8 {
 				n++
 				return respond(200, `{"data":[{"hash":null,"name":"latchkey:ada:`+op+`","created_at":"2026-11-21T12:00:00Z"}]}`)
 			}

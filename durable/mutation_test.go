@@ -93,7 +93,7 @@ var mutants = []struct {
 	{"an unconfirmed DELETE taken for one without effect", []edit{{"replace.go", "!refused || failure.Uncertain ||", "!refused || failure.Uncertain && false ||"}}},
 	{"the hash of a row believed", []edit{{"import.go", "record.Key, record.Hash = op.importKey(record.Key)", "record.Key, _ = op.importKey(record.Key)"}}},
 	{"the answer to another POST believed", []edit{{"../internal/openrouter/openrouter.go", "case data.Name != asked.Name:", "case false:"}}},
-	{"a reading believed that cannot be", []edit{{"../internal/openrouter/reading.go", "case limit != nil && r.Left > *limit:", "case false:"}, {"../internal/openrouter/reading.go", "case max(r.Left, -r.Left) > MaxReading:", "case false:"}}},
+	{"a reading believed that cannot be", []edit{{"../internal/openrouter/reading.go", "case limit != nil && r.Left > *limit:", "case false:"}, {"../internal/openrouter/reading.go", "case r.Left > MaxReading, r.Left < -MaxReading:", "case false:"}}},
 	{"a clock that was set back not followed", []edit{{"store.go", "back > clockTolerance {", "back > 1000*time.Hour {"}}},
 	{"a key replaced by one that holds no more", []edit{{"rules.go", "|| policy.NewKeyLimit(room) > left", "|| true"}}},
 	{"a quota with little left withheld for ever", []edit{{"rules.go", "case anyKey && !settling && !st.Tasks.full():", "case anyKey && !settling && st.Tasks.full():"}}},

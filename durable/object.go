@@ -72,12 +72,14 @@ const MaxWaiting = 512
 // the user joins one that wants the same and has no answer yet; one that changes
 // nothing does not wait for others.
 func (o *Object) Ask(r Request, reply func(answer.Answer)) {
+	o.activity.begin()
 	if p := o.admit(r.Action); p != nil {
 		a := p.Answer()
 		o.runtime.Log(oplog.Line{
 			Evt: r.Action.event(), User: o.user, Op: oplog.Op(r.Action), Outcome: oplog.Outcome(p.Code), Status: a.Status, Waiting: o.queue.length(),
 		})
 		reply(a)
+		o.activity.end(1)
 		return
 	}
 	if r.Action.reads() {
@@ -105,7 +107,6 @@ func (o *Object) admit(action Action) *problem.Problem {
 	if action == OwnLedger {
 		o.ownReads++
 	}
-	o.activity.begin()
 	return nil
 }
 
@@ -184,6 +185,8 @@ func (o *Object) load() error {
 // done for now; the alarm is set again by then if anything is left. After an
 // error it is not, and the runtime has to ring again.
 func (o *Object) Alarm(done func(error)) {
+	o.activity.begin()
+	defer o.activity.end(1)
 	err := o.load()
 	if _, unreadable := errors.AsType[*damaged](err); unreadable {
 		// To ring again would change nothing. The next request is told, and logged.
@@ -202,14 +205,12 @@ func (o *Object) Alarm(done func(error)) {
 	o.mu.Lock()
 	o.alarmWaiters = append(o.alarmWaiters, done)
 	o.mu.Unlock()
-	o.activity.begin()
 	if repairs {
 		o.activity.begin()
 		o.queue.add(Request{Action: repair}, func(answer.Answer) {})
 	}
 	o.announcer.prune()
 	o.background.run()
-	o.activity.end(1)
 }
 
 func (o *Object) operation(r Request) *operation {

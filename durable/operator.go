@@ -51,7 +51,7 @@ func (o operator) adjustLimits() error {
 	if remaining != nil {
 		left = *remaining
 	}
-	if max(left, -left) > account.MaxCredits {
+	if left > account.MaxCredits || left < -account.MaxCredits {
 		return problem.New(problem.InvalidRequest, "remaining_limit would be beyond "+account.MaxCredits.String()+" credits, above or below 0.")
 	}
 	if total != nil {

@@ -36,10 +36,11 @@ func deleteOrphans(s *store, keys openrouter.Client, prefix string, now func() t
 	err := keys.Each(func(key openrouter.Listed) error {
 		// The op alone tells: OpenRouter may have changed the form of the user's id.
 		_, op, ours := openrouter.ParseKeyName(prefix, key.Name)
-		if ours && slices.ContainsFunc(lost, Task{Kind: FindOrphan, Op: op}.same) && !slices.Contains(found[op], key.Hash) && !s.snapshot().owns(key.Hash) {
-			if !openrouter.IsHash(key.Hash) {
-				return errNoHash
-			}
+		switch {
+		case !ours || !slices.ContainsFunc(lost, Task{Kind: FindOrphan, Op: op}.same):
+		case !openrouter.IsHash(key.Hash):
+			return errNoHash
+		case !slices.Contains(found[op], key.Hash) && !s.snapshot().owns(key.Hash):
 			found[op] = append(found[op], key.Hash)
 		}
 		if newestFirst.passed(key.CreatedAt) {

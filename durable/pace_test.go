@@ -154,6 +154,20 @@ func (w *simulation) inSync(user string) bool {
 	return row != nil && row[seqColumn] == w.state(user).Record.Seq
 }
 
+func TestAnObjectIsIdleAfterARequestThatItRefused(t *testing.T) {
+	withKey(t, func(t *testing.T, w *simulation, key *reply) {
+		w.settings.RateLimit, w.kept = 1, true
+		w.crash(ada)
+		w.expect(w.asked(durable.Me), "kept")
+		b := w.instance(ada).active
+		before := b.idled
+		w.expect(w.asked(durable.Me), problem.RateLimited)
+		if b.idled != before+1 {
+			t.Errorf("the runtime was told %d times that the object is idle, after a request that was refused", b.idled-before)
+		}
+	})
+}
+
 func TestARequestPastTheRateLimitAsksNothing(t *testing.T) {
 	withKey(t, func(t *testing.T, w *simulation, key *reply) {
 		w.settings.RateLimit, w.kept = 12, true

@@ -161,13 +161,17 @@ func (st *State) retireKey(now time.Time) {
 
 // setBack moves all that is planned, and since when it is, back by so much. A
 // reading is not moved: one that lies in the future is not used again. Nor is a key
-// to settle, whose wait begins anew: how much of it has passed is not known.
+// to settle, whose wait begins anew: how much of it has passed is not known. So does a
+// quota's that has not begun yet.
 func (st *State) setBack(by, settleAfter, overlap time.Duration) {
 	times := []*time.Time{&st.D1.Since, &st.D1.Due, &st.D1.Written, &st.At}
 	if p := st.Pending; p != nil {
 		times = append(times, &p.Since, &p.Due)
 	}
 	now := st.At.Add(-by)
+	if r := st.Record; r != nil {
+		r.CreatedAt = earliest(r.CreatedAt, timestamp(now))
+	}
 	for i := range st.Tasks {
 		task := &st.Tasks[i]
 		times = append(times, &task.Since)

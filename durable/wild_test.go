@@ -2,6 +2,8 @@ package durable_test
 
 import (
 	"encoding/json"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -217,6 +219,52 @@ func TestAClockThatIsSetBackDelaysNothing(t *testing.T) {
 			t.Error("a key that was to be settled in 90 s is not, after two minutes")
 		}
 	})
+}
+
+// The quota began while the clock was a year ahead, or so says an older row.
+func TestAQuotaThatBeganInTheFutureWaitsNoLonger(t *testing.T) {
+	for name, begin := range map[string]func(w *simulation){
+		"the clock": func(w *simulation) {
+			w.now = w.now.Add(365 * 24 * time.Hour)
+			w.asked(durable.Me)
+			w.now = w.now.Add(-365 * 24 * time.Hour)
+		},
+		"a row": func(w *simulation) {
+			oldRow(w)
+			w.db.rows[ada][slices.Index(columns, "created_at")] = "9999-12-31T23:59:59Z"
+			w.asked(durable.Me)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hostile(t, func(t *testing.T, w *simulation) {
+				w.settings.Policy.RenewAfter, w.settings.Policy.TotalLimit = 24*time.Hour, account.Credit
+				begin(w)
+				remaining := account.Credits(0)
+				w.request(ada, durable.Request{Action: durable.Adjust, Adjustment: adminapi.Adjustment{RemainingLimit: &remaining}})
+				w.finish()
+				if got := w.asked(durable.Me); got.Status != http.StatusPaymentRequired {
+					w.violated("got %d %s where nothing remains", got.Status, got.body)
+				}
+				w.now = w.now.Add(24 * time.Hour)
+				w.expect(w.asked(durable.Me), "renewed")
+			})
+		})
+	}
+}
+
+// Ends of a key that time.Parse takes and that JSON cannot hold.
+func TestAStateIsReadAgainWhateverEndAReadingTells(t *testing.T) {
+	for _, end := range []string{"2027-11-21T12:00:00+24:60", "2027-11-21T12:00:00-24:60", "9999-12-31T23:59:59-23:59"} {
+		t.Run(end, func(t *testing.T) {
+			withKey(t, func(t *testing.T, w *simulation, key *reply) {
+				w.alter(openroutertest.OpGet, `{"data":{"expires_at":"`+end+`"}}`)
+				w.asked(durable.Me)
+				w.drain()
+				w.crash(ada)
+				w.expect(w.asked(durable.Me), "kept")
+			})
+		})
+	}
 }
 
 // A refresh says that a key may have leaked, and a suspension ends all of them:

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/go-faster/jx"
@@ -74,6 +75,17 @@ func decode[T any](d *jx.Decoder, fields []Field[T], into *T) error {
 		}
 		return d.Skip()
 	})
+}
+
+// ParseTime reads a time of RFC 3339 as UTC. One that JSON could not hold is an error:
+// time.Parse takes a zone like +24:60, which it then refuses in its own form, and years
+// that end outside 0 to 9999 once they are UTC.
+func ParseTime(text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, text)
+	if t = t.UTC(); err == nil && (t.Year() < 0 || t.Year() > 9999) {
+		return time.Time{}, fmt.Errorf("account: %q is in year %d", text, t.Year())
+	}
+	return t, err
 }
 
 // EncodeTime writes a time as json.Marshal does.

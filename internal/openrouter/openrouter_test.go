@@ -226,6 +226,7 @@ func TestGetRefusesWhatIsNoReading(t *testing.T) {
 		"limit_remaining an object":    `{"hash":"` + userKeyHash + `","limit_remaining":{}}`,
 		"limit_remaining a boolean":    `{"hash":"` + userKeyHash + `","limit_remaining":true}`,
 		"limit_remaining out of range": `{"hash":"` + userKeyHash + `","limit_remaining":1e300}`,
+		"the lowest number there is":   `{"hash":"` + userKeyHash + `","limit_remaining":-9223372036.854775808}`,
 		"another key's record":         `{"hash":"` + strings.Repeat("0", 64) + `","limit_remaining":1}`,
 		"no hash":                      `{"limit_remaining":1}`,
 		"disabled is no boolean":       `{"hash":"` + userKeyHash + `","disabled":"no","limit_remaining":1}`,

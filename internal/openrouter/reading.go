@@ -3,7 +3,6 @@ package openrouter
 import (
 	"errors"
 	"io"
-	"time"
 
 	"github.com/go-faster/jx"
 
@@ -30,7 +29,7 @@ func (r *reading) wrong(hash string) string {
 		return "the answer lacks limit_remaining"
 	case r.Uncapped:
 		return ""
-	case max(r.Left, -r.Left) > MaxReading:
+	case r.Left > MaxReading, r.Left < -MaxReading:
 		return "limit_remaining is out of bounds"
 	case limit != nil && (*limit < 0 || *limit > MaxReading):
 		return "limit is out of bounds"
@@ -76,7 +75,7 @@ func (r *reading) field(d *jx.Decoder, name []byte) (err error) {
 	case "expires_at":
 		var at string
 		if at, err = d.Str(); err == nil {
-			r.ExpiresAt, err = time.Parse(time.RFC3339, at)
+			r.ExpiresAt, err = account.ParseTime(at)
 		}
 	case "limit_remaining":
 		r.told = true

@@ -143,13 +143,11 @@ func parseTime(text string) (time.Time, bool) {
 	if text == "" {
 		return time.Time{}, true
 	}
-	for _, layout := range []string{time.RFC3339, time.DateTime} {
-		t, err := time.Parse(layout, text)
-		if t = t.UTC(); err == nil && t.Year() >= 0 && t.Year() <= 9999 { // JSON has no others
-			return t, true
-		}
+	t, err := account.ParseTime(text)
+	if err != nil {
+		t, err = time.Parse(time.DateTime, text)
 	}
-	return time.Time{}, false
+	return t, err == nil
 }
 
 // unsound holds for a row with numbers that make no sense. Its seq, even one that
