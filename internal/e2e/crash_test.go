@@ -25,7 +25,7 @@ var (
 // refresh and renew. Nothing is lost, charged twice or left behind.
 func TestKilledAgainAndAgainUnderLoad(t *testing.T) {
 	const crowd = 25
-	w := start(t, with{vars: map[string]string{"TOTAL_LIMIT": "3"}})
+	w := startFirst(t, with{vars: map[string]string{"TOTAL_LIMIT": "3"}})
 	users := make([]*user, crowd)
 	for i := range users {
 		users[i] = newUser(t, w)

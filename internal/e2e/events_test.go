@@ -355,7 +355,7 @@ func TestEvents(t *testing.T) {
 // A socket outlives the object that holds it: an object that is idle is taken out
 // of memory after ten seconds.
 func TestEventsOfAnIdleObject(t *testing.T) {
-	w := start(t, with{})
+	w := startQuiet(t, with{})
 	u := newUser(t, w)
 	tab := u.connect()
 	v := tab.message(0, "key")

@@ -139,7 +139,7 @@ func startAt(t *testing.T, i *tokenIssuer, changes with) *worker {
 	if changes.secrets == nil {
 		changes.secrets = map[string]string{"JWT_SECRET_CLOUD": ""}
 	}
-	return start(t, changes)
+	return startQuiet(t, changes)
 }
 
 // isUser tells what is wrong with an answer that is to be a user's own.

@@ -16,7 +16,7 @@ import (
 // provisioning key goes by its new name here.
 func TestKeyTTL(t *testing.T) {
 	const ttl = 12 * time.Second
-	w := start(t, with{
+	w := startQuiet(t, with{
 		vars:    map[string]string{"KEY_TTL": ttl.String()},
 		secrets: map[string]string{"OPENROUTER_PROVISIONING_API_KEY": "", "OPENROUTER_MANAGEMENT_KEY": provisioningKey},
 	})

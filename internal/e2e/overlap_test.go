@@ -14,7 +14,7 @@ import (
 // for a while.
 func TestRotationOverlap(t *testing.T) {
 	const overlap = 8 * time.Second
-	w := start(t, with{vars: map[string]string{"ROTATION_OVERLAP": overlap.String()}})
+	w := startQuiet(t, with{vars: map[string]string{"ROTATION_OVERLAP": overlap.String()}})
 	rotated := func(u *user) (old, v view) {
 		u.t.Helper()
 		old = u.provisioned()

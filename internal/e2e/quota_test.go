@@ -15,7 +15,7 @@ import (
 // quota, though the meter is late.
 func TestTheQuotaHolds(t *testing.T) {
 	const settle, renew = 6, 3600 // seconds
-	w := start(t, with{
+	w := startQuiet(t, with{
 		vars:    map[string]string{"TOTAL_LIMIT": "2", "HARD_CAP": "true", "SETTLE_AFTER": "6s", "RENEW_AFTER": "1h"},
 		secrets: administered.secrets,
 	})

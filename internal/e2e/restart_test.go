@@ -97,7 +97,7 @@ func TestKilledInTheMiddleOfARotation(t *testing.T) {
 // workerd is killed right after an answer. D1 is right all the same, without a
 // new request.
 func TestKilledRightAfterAnAnswer(t *testing.T) {
-	w := start(t, with{})
+	w := startQuiet(t, with{})
 	u := newUser(t, w)
 	v := u.provisioned()
 	w.Kill()

@@ -61,7 +61,7 @@ func TestHardCap(t *testing.T) {
 // answer is 402, and there is no key.
 func TestRenewAfter(t *testing.T) {
 	const seconds = 15
-	w := start(t, with{vars: map[string]string{"RENEW_AFTER": "15s"}})
+	w := startQuiet(t, with{vars: map[string]string{"RENEW_AFTER": "15s"}})
 	for name, ask := range map[string]func(*user) answer{"get": (*user).get, "refresh": (*user).refresh} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // both wait
@@ -102,7 +102,7 @@ func TestRenewAfter(t *testing.T) {
 // A reading is used again until it is as old as METER_INTERVAL.
 func TestMeterInterval(t *testing.T) {
 	const interval = 5 * time.Second
-	w := start(t, with{vars: map[string]string{"METER_INTERVAL": interval.String()}})
+	w := startQuiet(t, with{vars: map[string]string{"METER_INTERVAL": interval.String()}})
 	u := newUser(t, w)
 	began := time.Now()
 	first := u.provisioned()

@@ -10,7 +10,7 @@ import (
 // Under SETTLE_AFTER a rotated key is disabled, the new one is there at once,
 // and what shows up late is charged before the old one is deleted.
 func TestSettleChargesWhatShowsUpLate(t *testing.T) {
-	w := start(t, with{vars: map[string]string{"SETTLE_AFTER": "3s"}})
+	w := startQuiet(t, with{vars: map[string]string{"SETTLE_AFTER": "3s"}})
 	u := newUser(t, w)
 	old := u.provisioned()
 	w.behind.Store(int64(time.Hour))

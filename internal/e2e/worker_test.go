@@ -22,6 +22,7 @@ import (
 
 	"latchkey/internal/localdev"
 	"latchkey/internal/openroutertest"
+	"latchkey/internal/users/d1test"
 )
 
 // Secrets that are none.
@@ -71,11 +72,12 @@ type with struct {
 }
 
 // A test with a Worker of its own has a place, of which there are few: with more at once
-// all of them would be late. Those of the shared Worker, one at a time, run beside them.
-var places = make(chan struct{}, 3)
+// all of them would be late. So does one that mostly waits, for time to pass. Those of the
+// shared Worker, one at a time, run beside them.
+var places, quietPlaces = make(chan struct{}, 3), make(chan struct{}, 3)
 
-// takePlace waits for a place, for as long as the test runs.
-func takePlace(t *testing.T) {
+// takePlace waits for a place, and has it for as long as the test runs.
+func takePlace(t *testing.T, places chan struct{}) {
 	places <- struct{}{}
 	t.Cleanup(func() { <-places })
 }
@@ -84,7 +86,23 @@ func takePlace(t *testing.T) {
 func start(t *testing.T, changes with) *worker {
 	t.Helper()
 	t.Parallel()
-	takePlace(t)
+	takePlace(t, places)
+	return launchFor(t, changes)
+}
+
+// startFirst is start for the test that takes longest: it has a place before all others.
+func startFirst(t *testing.T, changes with) *worker {
+	t.Helper()
+	takePlace(t, places)
+	t.Parallel()
+	return launchFor(t, changes)
+}
+
+// startQuiet is start for a test that mostly waits.
+func startQuiet(t *testing.T, changes with) *worker {
+	t.Helper()
+	t.Parallel()
+	takePlace(t, quietPlaces)
 	return launchFor(t, changes)
 }
 
@@ -99,7 +117,7 @@ func startAlone(t *testing.T, changes with) *worker {
 	alone.Lock()
 	t.Cleanup(alone.Unlock)
 	for range cap(places) {
-		takePlace(t)
+		takePlace(t, places)
 	}
 	inShared.Lock()
 	t.Cleanup(inShared.Unlock)
@@ -140,7 +158,7 @@ func usePlanted(t *testing.T) *worker {
 	t.Helper()
 	t.Parallel()
 	w := use(t, planted, &inPlanted)
-	takePlace(t)
+	takePlace(t, places)
 	return w
 }
 
@@ -332,20 +350,15 @@ func (l *logbook) lines(user string) []map[string]any {
 	return lines
 }
 
-// query runs SQL on the Worker's D1 and returns the rows of the last statement.
-func (w *worker) query(t *testing.T, sql string) []map[string]any {
+// query runs SQL on the Worker's D1 and returns the rows.
+func (w *worker) query(t *testing.T, sql string) (rows []map[string]any) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	out, err := localdev.Query(ctx, site.root, w.state, sql)
-	if err != nil {
+	db := d1test.Open(t, w.state)
+	defer db.Close()
+	if err := json.Unmarshal([]byte(db.Dump(t, sql)), &rows); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
-	var statements []struct{ Results []map[string]any }
-	if err := json.Unmarshal(out, &statements); err != nil || len(statements) == 0 {
-		t.Fatalf("%s: %v in %s", sql, err, out)
-	}
-	return statements[len(statements)-1].Results
+	return rows
 }
 
 // client has room for hundreds of connections and knows no proxy.
@@ -402,7 +415,7 @@ func bearer(token string) http.Header { return http.Header{"Authorization": {"Be
 // last.
 func eventually(t *testing.T, within time.Duration, what string, check func() (seen string, ok bool)) {
 	t.Helper()
-	deadline := time.Now().Add(within)
+	deadline, pause := time.Now().Add(within), 20*time.Millisecond
 	for {
 		seen, ok := check()
 		if ok {
@@ -411,6 +424,7 @@ func eventually(t *testing.T, within time.Duration, what string, check func() (s
 		if time.Now().After(deadline) {
 			t.Fatalf("not within %v: %s; seen last: %s", within, what, seen)
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(pause)
+		pause = min(pause*5/4, 200*time.Millisecond)
 	}
 }

@@ -50,24 +50,6 @@ func Migrate(ctx context.Context, root, stateDir string, log io.Writer) error {
 	return nil
 }
 
-// Query runs SQL on the local D1 of a state folder and returns what wrangler
-// prints: a JSON array with one element for each statement. The Worker may run
-// meanwhile.
-func Query(ctx context.Context, root, stateDir, sql string) ([]byte, error) {
-	command := wrangler(root, nil, "d1", "execute", "DB", "--local", "--persist-to", stateDir, "--json", "--command", sql)
-	out, err := os.CreateTemp("", "latchkey-query-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(out.Name())
-	defer out.Close()
-	command.Stdout = out
-	if err := run(ctx, command); err != nil {
-		return nil, fmt.Errorf("querying D1: %w", err)
-	}
-	return os.ReadFile(out.Name())
-}
-
 // Start starts the Worker and waits until it answers.
 func Start(ctx context.Context, o Options) (*Worker, error) {
 	if o.Port == 0 {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 
 	_ "modernc.org/sqlite" // the driver
@@ -17,6 +18,23 @@ import (
 
 // DB is the database. Package users, whose own tests use it, makes it a users.DB.
 type DB struct{ *sql.DB }
+
+// Open opens the file in which wrangler keeps a local D1, below a state folder. A Worker
+// may use it meanwhile. It is closed with the test.
+func Open(t testing.TB, stateDir string) DB {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(stateDir, "v3", "d1", "miniflare-D1DatabaseObject", "*.sqlite"))
+	files = slices.DeleteFunc(files, func(file string) bool { return filepath.Base(file) == "metadata.sqlite" }) // alarms
+	if err != nil || len(files) != 1 {
+		t.Fatalf("not one database below %s: %v, %v", stateDir, files, err)
+	}
+	db, err := sql.Open("sqlite", "file:"+files[0]+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return DB{db}
+}
 
 // New returns an empty database with the schema of the repository. It is closed with
 // the test.
