@@ -894,6 +894,8 @@ func FuzzAnswers(f *testing.F) {
 		{201, "", `{"data":` + record + `,"key":"other"}`},
 		{200, "", `{"data":{"hash":"` + userKeyHash + `","limit_remaining":null}}`},
 		{200, "", `{"data":{"hash":"` + userKeyHash + `","limit_remaining":1e999}}`},
+		{200, "", `{"data":{"hash":"` + userKeyHash + `","limit_remaining":-9223372036.854775808}}`},
+		{200, "", `{"data":{"hash":"` + userKeyHash + `","limit_remaining":1,"expires_at":"2027-11-21T12:00:00+24:60"}}`},
 		{204, "", ``},
 		{404, "", `{"error":{"code":404,"message":"API key not found"}}`},
 		{404, "", `<html>`},
@@ -931,6 +933,10 @@ func FuzzAnswers(f *testing.F) {
 		}
 		if !got.Uncapped && (got.Left > MaxReading || got.Left < -MaxReading || got.Limit != nil && (got.Left > *got.Limit || *got.Limit < 0 || *got.Limit > MaxReading)) {
 			t.Errorf("get: believed %+v", got)
+		}
+		var again time.Time
+		if stored, err := json.Marshal(got.ExpiresAt); err != nil || json.Unmarshal(stored, &again) != nil || !again.Equal(got.ExpiresAt) {
+			t.Errorf("get: believed an end of %v, which cannot be stored: %s, %v", got.ExpiresAt, stored, err)
 		}
 		judged(t, status, err)
 
