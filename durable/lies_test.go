@@ -140,6 +140,33 @@ func TestASearchNeverDeletesAKeyThatIsKnown(t *testing.T) {
 	})
 }
 
+// A list that has ada's lost key under the hash of bob's.
+func TestASearchNeverDeletesTheKeyOfAnother(t *testing.T) {
+	hostile(t, func(t *testing.T, w *simulation) {
+		bob := w.ask("bob", durable.Me)
+		w.finish()
+		w.fail("POST", answerLost)
+		w.one(durable.Me)
+		w.decide = nil
+		name := "latchkey:ada:" + w.state(ada).Tasks[0].Op
+		lists := 0
+		w.answer = func(method string, r *http.Request) *http.Response {
+			if method == "LIST" && lists < 3 {
+				lists++
+				return respond(200, `{"data":[{"hash":"`+bob.Hash+`","name":"`+name+`","created_at":"2026-11-21T12:00:00Z"}]}`)
+			}
+			return nil
+		}
+		w.drain()
+		if w.keyOf(bob.Hash).Deleted {
+			t.Error("bob's key was deleted")
+		}
+		if live := len(w.server.Live()); lists < 3 || live != 1 {
+			t.Errorf("after %d wrong lists and a right one there are %d live keys, not bob's alone", lists, live)
+		}
+	})
+}
+
 // A list that has the orphan under a hash that is none, for longer than is waited for one
 // that is not listed.
 func TestALostKeyThatIsListedWithoutItsHashIsLookedForAgain(t *testing.T) {

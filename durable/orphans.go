@@ -18,9 +18,10 @@ const (
 )
 
 var (
-	errNotFound = errors.New("not found so far; it may still appear")
-	errOlder    = errors.New("all that follow are older")
-	errNoHash   = errors.New("a key that is looked for is listed without its hash")
+	errNotFound  = errors.New("not found so far; it may still appear")
+	errOlder     = errors.New("all that follow are older")
+	errNoHash    = errors.New("a key that is looked for is listed without its hash")
+	errOtherName = errors.New("a key that is looked for is listed with the hash of another one")
 )
 
 // deleteOrphans looks for the keys of all creations whose answer was lost, in one
@@ -40,7 +41,7 @@ func deleteOrphans(s *store, keys openrouter.Client, prefix string, now func() t
 		case !ours || !slices.ContainsFunc(lost, Task{Kind: FindOrphan, Op: op}.same):
 		case !openrouter.IsHash(key.Hash):
 			return errNoHash
-		case !slices.Contains(found[op], key.Hash) && !s.snapshot().owns(key.Hash):
+		case !slices.Contains(found[op], key.Hash):
 			found[op] = append(found[op], key.Hash)
 		}
 		if newestFirst.passed(key.CreatedAt) {
@@ -51,9 +52,9 @@ func deleteOrphans(s *store, keys openrouter.Client, prefix string, now func() t
 	if err != nil && !errors.Is(err, errOlder) {
 		return nil, err
 	}
-	for _, hashes := range found {
+	for op, hashes := range found {
 		for _, hash := range hashes {
-			if err := keys.Delete(hash); err != nil {
+			if err := deleteIfNamed(keys, prefix, op, hash); err != nil {
 				return nil, err
 			}
 		}
@@ -79,6 +80,23 @@ func deleteOrphans(s *store, keys openrouter.Client, prefix string, now func() t
 		}
 		return nil
 	}, err
+}
+
+// deleteIfNamed deletes a key once a reading of it says, too, that it is the one of an
+// operation: a list that shows its name beside the hash of another user's key would cost
+// that one.
+func deleteIfNamed(keys openrouter.Client, prefix, op, hash string) error {
+	key, err := keys.Get(hash)
+	if openrouter.IsGone(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, named, ours := openrouter.ParseKeyName(prefix, key.Name); !ours || named != op {
+		return errOtherName
+	}
+	return keys.Delete(hash)
 }
 
 // newestFirst tells when a walk through the keys has come to those made before
