@@ -97,7 +97,7 @@ func (f *Front) serve(r edge.Request) (answer.Answer, *target, error) {
 func (f *Front) Route(c edge.Call, r edge.Request, forward func(object string)) {
 	a, to, err := f.serve(r)
 	if wanted, ok := errors.AsType[*auth.KeysWanted](err); ok {
-		c.WantKeys(wanted.URL) // it is logged when it has come again
+		f.wantKeys(c, wanted) // it is logged when it has come again
 		return
 	}
 	switch {
@@ -202,6 +202,15 @@ func (f *Front) finish(a answer.Answer, r edge.Request) answer.Answer {
 		a = a.With("Strict-Transport-Security", "max-age=31536000") // a year
 	}
 	return f.addCORS(a, r.Origin)
+}
+
+// wantKeys has a request come again once the issuer's keys were read. The first one
+// is to read them: only here is it certain that somebody does.
+func (f *Front) wantKeys(c edge.Call, wanted *auth.KeysWanted) {
+	if wanted.URL != "" {
+		f.verifier.KeysReading()
+	}
+	c.WantKeys(wanted.URL)
 }
 
 // KeysRead takes what a read of the issuer's key set came to, and logs it.

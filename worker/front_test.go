@@ -285,19 +285,29 @@ func TestWhereAnObjectGaveNoAnswerTheWorkerDoes(t *testing.T) {
 	}
 }
 
-// A request that wants the issuer's keys comes again once they were read, or could
-// not be. It is logged once.
-func TestARequestComesAgainForTheKeysOfItsIssuer(t *testing.T) {
+const keysURL = "https://issuer.example/keys"
+
+// issued returns an Authorization header with a token of an issuer's for u_42, and the
+// issuer's key set.
+func issued(t *testing.T, name string) (authorization, set string) {
+	t.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{"sub": "u_42", "exp": now.Add(time.Hour).Unix()}).SignedString(private)
+	claims := jwt.MapClaims{"sub": "u_42", "name": name, "exp": now.Add(time.Hour).Unix()}
+	token, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims).SignedString(private)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := edge.Request{Method: "GET", Path: mePath, Authorization: "Bearer " + token, Origin: app}
-	set := `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"` + base64.RawURLEncoding.EncodeToString(public) + `"}]}`
+	return "Bearer " + token, `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"` + base64.RawURLEncoding.EncodeToString(public) + `"}]}`
+}
+
+// A request that wants the issuer's keys comes again once they were read, or could
+// not be. It is logged once.
+func TestARequestComesAgainForTheKeysOfItsIssuer(t *testing.T) {
+	authorization, set := issued(t, "Ada")
+	r := edge.Request{Method: "GET", Path: mePath, Authorization: authorization, Origin: app}
 	for name, c := range map[string]struct {
 		failure error
 		code    string
@@ -308,8 +318,8 @@ func TestARequestComesAgainForTheKeysOfItsIssuer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, l := testFront(app)
-			f.verifier = auth.NewVerifier(auth.Rules{KeySetURL: "https://issuer.example/keys", MaxLifetime: auth.MaxLifetime}, func() time.Time { return now })
-			for _, url := range []string{"https://issuer.example/keys", ""} { // the next one waits
+			f.verifier = auth.NewVerifier(auth.Rules{KeySetURL: keysURL, MaxLifetime: auth.MaxLifetime}, func() time.Time { return now })
+			for _, url := range []string{keysURL, ""} { // the next one waits
 				var again called
 				f.Route(&again, r, func(object string) { t.Errorf("it is handed to %s", object) })
 				if again.keys == nil || *again.keys != url {
@@ -334,6 +344,32 @@ func TestARequestComesAgainForTheKeysOfItsIssuer(t *testing.T) {
 				t.Errorf("it goes to %+v", onward)
 			} else {
 				l.none(t)
+			}
+		})
+	}
+}
+
+// A request that an object did not answer is answered, and nobody would read the keys
+// that its token wants: the next request has to.
+func TestARequestThatFailedLeavesTheKeysToTheNext(t *testing.T) {
+	authorization, set := issued(t, strings.Repeat("x", 1024)) // a token longer than those that are remembered
+	r := edge.Request{Method: "GET", Path: mePath, Authorization: authorization}
+	for name, read := range map[string]bool{"a new program": false, "the set's time is over": true} {
+		t.Run(name, func(t *testing.T) {
+			f, l := testFront()
+			clock := now
+			f.verifier = auth.NewVerifier(auth.Rules{KeySetURL: keysURL, MaxLifetime: auth.MaxLifetime}, func() time.Time { return clock })
+			if read {
+				f.KeysRead(set, "", nil)
+				l.one(t)
+				clock = now.Add(10 * time.Minute)
+			}
+			isProblem(t, failed(f, r, edge.Unreached, "the program ended"), 503, problem.UpstreamUnavailable)
+			l.one(t)
+			var next called
+			f.Route(&next, r, func(object string) { t.Errorf("it is handed to %s", object) })
+			if next.keys == nil || *next.keys != keysURL {
+				t.Errorf("the next one is answered %+v", next)
 			}
 		})
 	}

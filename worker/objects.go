@@ -103,7 +103,7 @@ func (o *Objects) Closed(number int32) {
 func (o *Objects) Serve(c edge.Call, p Platform, r edge.Request) {
 	_, to, err := o.front.serve(r)
 	if wanted, ok := errors.AsType[*auth.KeysWanted](err); ok {
-		c.WantKeys(wanted.URL) // the Worker may run elsewhere, and its keys are there
+		o.front.wantKeys(c, wanted) // the Worker may run elsewhere, and its keys are there
 		return
 	}
 	reply := func(a answer.Answer) { c.Respond(o.front.finish(a, r)) }

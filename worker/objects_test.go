@@ -13,6 +13,7 @@ import (
 
 	"latchkey/durable"
 	"latchkey/durable/durabletest"
+	"latchkey/internal/auth"
 	"latchkey/internal/edge"
 	"latchkey/internal/openroutertest"
 	"latchkey/internal/oplog"
@@ -339,5 +340,19 @@ func TestAnObjectThatWasCollectedIsLetGo(t *testing.T) {
 	}
 	if again := i.platform("u_42", 9); i.open(again) == first {
 		t.Error("a new construction has the object of the one before")
+	}
+}
+
+// The program of an object may be another one than that of the Worker.
+func TestAnObjectHasTheKeysOfAnIssuerReadOnce(t *testing.T) {
+	i := newIsolate(t)
+	i.front.verifier = auth.NewVerifier(auth.Rules{KeySetURL: keysURL, MaxLifetime: auth.MaxLifetime}, func() time.Time { return now })
+	authorization, _ := issued(t, "Ada")
+	for _, url := range []string{keysURL, ""} { // the next one waits
+		var again called
+		i.Serve(&again, i.platform("u_42", 1), edge.Request{Method: "GET", Path: mePath, Authorization: authorization})
+		if again.keys == nil || *again.keys != url {
+			t.Fatalf("it is answered %+v", again)
+		}
 	}
 }

@@ -21,9 +21,9 @@ import (
 )
 
 // KeysWanted is the error of a token that cannot be judged before the issuer's
-// key set is read. Whoever gets it reads the set at URL, hands it to
-// [Verifier.KeysRead], and verifies anew. Where URL is empty another request is
-// reading it: then verify anew a moment later.
+// key set is read. Whoever goes on with it says so by [Verifier.KeysReading], reads
+// the set at URL, hands it to [Verifier.KeysRead], and verifies anew. Where URL is
+// empty another request is reading it: then verify anew a moment later.
 type KeysWanted struct{ URL string }
 
 // Error implements error.
@@ -76,7 +76,6 @@ func (s *keySet) find(token *jwt.Token, now time.Time) ([]Key, time.Time, error)
 		}
 		return nil, time.Time{}, &KeysWanted{}
 	case !now.Before(s.next):
-		s.reading, s.next = now.Add(keysDeadline), now.Add(s.pause(now))
 		return nil, time.Time{}, &KeysWanted{URL: s.url}
 	case len(found) > 0 && now.Before(s.stale):
 		return found, s.next, nil
@@ -110,6 +109,13 @@ func (s *keySet) known(token *jwt.Token) []Key {
 		return nil
 	}
 	return found
+}
+
+// KeysReading says that a read of the key set begins: others wait for it. It is not
+// for Verify to say: whoever has no use for the error reads nothing.
+func (v *Verifier) KeysReading() {
+	s, now := &v.set, v.now()
+	s.reading, s.next = now.Add(keysDeadline), now.Add(s.pause(now))
 }
 
 // KeysRead takes what a read of the key set came to: the set with its

@@ -43,8 +43,8 @@ func (i *atIssuer) token(kid any) string {
 	return "Bearer " + sign(i.t, jwt.SigningMethodEdDSA, edKey, header, jwt.MapClaims{"uid": "u", "exp": in(365 * 24 * time.Hour)})
 }
 
-// says verifies a token: "ok", a problem's code, "read" where the set is wanted, or
-// "wait" where another request reads it.
+// says verifies a token: "ok", a problem's code, "read" where the set is wanted, and
+// its read begins, or "wait" where another request reads it.
 func (i *atIssuer) says(token string) string {
 	_, err := i.Verify(token)
 	var wanted *KeysWanted
@@ -58,6 +58,7 @@ func (i *atIssuer) says(token string) string {
 	case wanted.URL != setURL:
 		i.t.Fatalf("the set is wanted from %q", wanted.URL)
 	}
+	i.KeysReading()
 	return "read"
 }
 
