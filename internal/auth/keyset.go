@@ -95,6 +95,22 @@ func (s *keySet) pause(now time.Time) time.Duration {
 	return keysRetry
 }
 
+// followClock makes the set due, and forgets the tokens that it verified, where the
+// clock was set back: no time may be further ahead than it can be. next is set with
+// every other one, to at most keysPause ahead; the clocks of two requests may differ
+// by as much again.
+func (v *Verifier) followClock(now time.Time) {
+	s := &v.set
+	if !s.next.After(now.Add(2 * keysPause)) {
+		return
+	}
+	s.until, s.next, s.reading = now, now, time.Time{}
+	if end := now.Add(keysStale); s.stale.After(end) {
+		s.stale = end
+	}
+	clear(v.verified)
+}
+
 // known returns the key that a token names or, where it names none, the only one
 // that fits.
 func (s *keySet) known(token *jwt.Token) []Key {
@@ -123,6 +139,7 @@ func (v *Verifier) KeysReading() {
 // taken; then the one before is used on.
 func (v *Verifier) KeysRead(set, cacheControl string, failure error) error {
 	s, now := &v.set, v.now()
+	v.followClock(now)
 	s.reading = time.Time{}
 	keys, known := s.keys, s.keys != nil && set == s.text
 	if failure == nil && !known {

@@ -289,6 +289,67 @@ func TestAKeyThatLeftTheSetVerifiesNothing(t *testing.T) {
 	i.expect("once a read has shown that it is gone", token, problem.InvalidToken)
 }
 
+// What was planned while the clock was ahead would be a month away.
+func TestAClockThatIsSetBackHoldsNoReadUp(t *testing.T) {
+	const month = 30 * 24 * time.Hour
+	for _, c := range []struct {
+		name  string
+		ahead func(*atIssuer) // what happens while the clock is a month ahead
+		token string          // kid of the first one after that
+	}{
+		{"the set was read", func(i *atIssuer) { i.reads(edSet("a")) }, "a"},
+		{"the set was read: a new key", func(i *atIssuer) { i.reads(edSet("a")) }, "b"},
+		{"a token was verified", func(i *atIssuer) { i.reads(edSet("a")); i.expect("ahead", i.token("a"), "ok") }, "a"},
+		{"the set could not be read", func(i *atIssuer) { _ = i.KeysRead("", "", errDown) }, "a"},
+		{"a read is going on", func(*atIssuer) {}, "a"},
+		{"a read fails after that", func(i *atIssuer) {
+			i.reads(edSet("a"))
+			i.passes(time.Minute)
+			i.expect("ahead", i.token("b"), "read")
+			i.passes(-month)
+			_ = i.KeysRead("", "", errDown)
+			i.passes(month + time.Minute)
+		}, "a"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			i := newIssuer(t)
+			i.passes(month)
+			i.expect("ahead", i.token("a"), "read")
+			c.ahead(i)
+			i.passes(-month)
+			i.expect("once it is set back", i.token(c.token), "read")
+			i.reads(edSet("b"))
+			i.expect("a key that left the set", i.token("a"), problem.InvalidToken)
+		})
+	}
+}
+
+func TestAClockThatIsSetBackKeepsTheKeysForADayWhileTheIssuerIsDown(t *testing.T) {
+	i := newIssuer(t)
+	i.passes(30 * 24 * time.Hour)
+	i.reads(edSet("a"))
+	i.passes(-30 * 24 * time.Hour)
+	i.expect("once it is set back", i.token("a"), "read")
+	_ = i.KeysRead("", "", errDown)
+	i.expect("the issuer is down", i.token("a"), "ok")
+	i.passes(24 * time.Hour)
+	i.expect("a day later", i.token("a"), "read")
+	_ = i.KeysRead("", "", errDown)
+	i.expect("the issuer is down still", i.token("a"), problem.IssuerUnavailable)
+}
+
+// Each request has a clock of its own, and one may be a little behind.
+func TestAClockThatIsALittleBehindReadsNothingAnew(t *testing.T) {
+	i := newIssuer(t)
+	i.expect("at first", i.token("a"), "read")
+	i.passes(-10 * time.Second)
+	i.expect("meanwhile", i.token("a"), "wait")
+	i.reads(edSet("a"))
+	i.passes(-10 * time.Second)
+	i.expect("then", i.token("a"), "ok")
+	i.expect("an unknown key", i.token("b"), problem.InvalidToken)
+}
+
 func TestASetThatIsReadAnewAndTheSameForgetsNoToken(t *testing.T) {
 	i := newIssuer(t)
 	i.expect("at first", i.token("a"), "read")
