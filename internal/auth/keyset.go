@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -176,7 +177,7 @@ func maxAge(cacheControl string) time.Duration {
 }
 
 // parseKeySet reads the keys of a JSON Web Key Set that signatures can be verified
-// with (RFC 7517). Any other key is ignored, and one that makes no sense too.
+// with (RFC 7517), each once. Any other key is ignored, and one that makes no sense too.
 func parseKeySet(text string) ([]Key, error) {
 	if len(text) > maxSetBytes {
 		return nil, errors.New("the key set is larger than 64 KiB")
@@ -194,6 +195,9 @@ func parseKeySet(text string) ([]Key, error) {
 		if err != nil {
 			why = err
 			continue
+		}
+		if slices.ContainsFunc(keys, func(k Key) bool { return reflect.DeepEqual(k, key) }) {
+			continue // listed twice, it would be two keys of one kid, and a token is verified with one alone
 		}
 		if keys = append(keys, key); len(keys) == maxSetKeys {
 			break

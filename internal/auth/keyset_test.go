@@ -379,6 +379,8 @@ func TestAKeyIsPickedByKidOrIsTheOnlyOneThatFits(t *testing.T) {
 	}{
 		{"by kid", "a", []map[string]any{jwk(other.Public(), map[string]any{"kid": "b"}), member("a")}, true},
 		{"another key of that kid", "a", []map[string]any{jwk(other.Public(), map[string]any{"kid": "a"})}, false},
+		{"a key that is listed twice", "a", []map[string]any{member("a"), member("a")}, true},
+		{"two keys of that kid", "a", []map[string]any{member("a"), jwk(other.Public(), map[string]any{"kid": "a"})}, false},
 		{"another kid", "a", []map[string]any{member("A")}, false},
 		{"a set without kids", "a", []map[string]any{member(nil)}, false},
 		{"an empty kid", "", []map[string]any{member(""), member("a")}, false},
@@ -387,6 +389,7 @@ func TestAKeyIsPickedByKidOrIsTheOnlyOneThatFits(t *testing.T) {
 		{"a kid that is a path", "../a", []map[string]any{member("a")}, false},
 		{"no kid, one key", nil, []map[string]any{member("a")}, true},
 		{"no kid, one that fits", nil, []map[string]any{jwk(&rsaKey.PublicKey, nil), jwk(&p256Key.PublicKey, nil), member("a")}, true},
+		{"no kid, one key that is listed twice", nil, []map[string]any{member("a"), member("a")}, true},
 		{"no kid, two that fit", nil, []map[string]any{jwk(other.Public(), nil), member("a")}, false},
 		{"no kid, the other one for encryption", nil, []map[string]any{jwk(other.Public(), map[string]any{"use": "enc"}), member("a")}, true},
 		{"a kid of two kinds of keys", "a", []map[string]any{jwk(&rsaKey.PublicKey, map[string]any{"kid": "a"}), member("a")}, true},
@@ -448,6 +451,16 @@ func TestAtMost64KeysOfASetAreKept(t *testing.T) {
 	}
 	if keys, err := parseKeySet(edSet(kids...)); err != nil || len(keys) != maxSetKeys {
 		t.Errorf("%d keys, %v", len(keys), err)
+	}
+}
+
+func TestAKeyThatIsListedOftenIsKeptOnce(t *testing.T) {
+	var often []map[string]any
+	for _, public := range publicOf {
+		often = append(often, slices.Repeat([]map[string]any{jwk(public, map[string]any{"kid": "a"})}, 20)...)
+	}
+	if keys, err := parseKeySet(setOf(often...)); err != nil || len(keys) != len(publicOf) {
+		t.Errorf("%d keys, want %d, %v", len(keys), len(publicOf), err)
 	}
 }
 
