@@ -352,13 +352,17 @@ func (p *parser) publicKeys(name string) []auth.Key {
 	return keys
 }
 
-// list reads values that are separated by commas.
+// list reads values that are separated by commas. One that is set and names none is a
+// mistake, and not a list that is not checked.
 func (p *parser) list(name string) []string {
 	var values []string
 	for value := range strings.SplitSeq(p.getenv(name), ",") {
 		if value = strings.TrimSpace(value); value != "" {
 			values = append(values, value)
 		}
+	}
+	if len(values) == 0 && p.getenv(name) != "" {
+		p.bad(name, "must name at least one value, or be empty")
 	}
 	return values
 }

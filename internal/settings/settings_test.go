@@ -101,6 +101,7 @@ func TestABadSettingIsNamed(t *testing.T) {
 		{"JWT_PUBLIC_KEY", "ssh-ed25519 AAAA"}, {"JWT_PUBLIC_KEY", `-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----`},
 		{"JWT_PUBLIC_KEY", strings.Replace(publicKeys, "MCow", "MCo!", 1)},
 		{"JWT_SECRET_CLOUD", publicKeys}, {"JWT_SECRET_CLOUD_PREVIOUS", publicKeys},
+		{"JWT_ISSUER", ","}, {"JWT_ISSUER", " "}, {"JWT_AUDIENCE", " , ,\t"}, {"JWT_AUTHORIZED_PARTIES", ","}, {"ALLOWED_ORIGINS", ","},
 		{"JWT_USER_ID_PREFIXED", "yes"}, {"JWT_MAX_LIFETIME", "0s"}, {"JWT_MAX_LIFETIME", "87601h"}, {"JWT_MAX_LIFETIME", "366d"},
 		{"JWT_SECRET_CLOUD", "short"}, {"JWT_SECRET_CLOUD_PREVIOUS", "short"}, {"ADMIN_TOKEN", "short"},
 		{"OPENROUTER_PROVISIONING_API_KEY", ""}, {"KEY_ENCRYPTION_KEY", ""}, {"KEY_ENCRYPTION_KEY", "c2hvcnQ="}, {"KEY_ENCRYPTION_KEY", "!"},
@@ -117,6 +118,13 @@ func TestABadSettingIsNamed(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), c.name+" ") || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s=%q: %v", c.name, c.value, err)
 		}
+	}
+}
+
+func TestAnEmptyListIsNotSet(t *testing.T) {
+	s, err := parse(map[string]string{"JWT_ISSUER": "", "JWT_AUDIENCE": "", "JWT_AUTHORIZED_PARTIES": "", "ALLOWED_ORIGINS": ""})
+	if all := slices.Concat(s.Tokens.Issuers, s.Tokens.Audiences, s.Tokens.Parties, s.AllowedOrigins); err != nil || len(all) > 0 {
+		t.Errorf("%q, %v", all, err)
 	}
 }
 
