@@ -22,7 +22,8 @@ import (
 )
 
 // Identity is whom a token speaks for. ID is Unicode in any script, at most
-// [MaxIDBytes]; Name and Email are empty where the token has none.
+// [MaxIDBytes]; Name and Email, at most [MaxTextBytes], are empty where the token has
+// none.
 type Identity struct {
 	ID    string
 	Name  string
@@ -36,6 +37,9 @@ const (
 	MaxTokenBytes = 8 << 10
 	// MinSecretBytes is what HS256 wants of its key (RFC 7518 §3.2).
 	MinSecretBytes = 32
+	// MaxTextBytes of a name or an address are kept: what base64 carries in a token. Only
+	// what is not Unicode takes more, three bytes for each of its own.
+	MaxTextBytes = MaxTokenBytes / 4 * 3
 	// MaxIDBytes keeps an id usable as a name: of an object, a row, a key.
 	MaxIDBytes = 256
 	// Leeway forgives clocks that differ.
@@ -341,5 +345,14 @@ func (v *Verifier) identity(claims jwt.MapClaims) (Identity, error) {
 		// Whatever is not Unicode was decoded to this rune, so two ids that differ would become one.
 		return Identity{}, invalid("The user id is not valid Unicode.", nil)
 	}
+	who.Name, who.Email = kept(who.Name), kept(who.Email)
 	return who, nil
+}
+
+// kept is what is kept of a name or an address. It ends with a whole rune.
+func kept(text string) string {
+	if len(text) <= MaxTextBytes {
+		return text
+	}
+	return strings.ToValidUTF8(text[:MaxTextBytes], "")
 }

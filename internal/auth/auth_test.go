@@ -181,6 +181,25 @@ func TestNamesAndUserIDsAreReadFromTheirClaims(t *testing.T) {
 	}
 }
 
+// Each byte that is not Unicode is decoded to three. Such a user is served all the same.
+func TestANameOrAnAddressEndsAtTheLongestThatIsKept(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"the longest", strings.Repeat("x", 5900), strings.Repeat("x", 5900)},
+		{"the longest, escaped", strings.Repeat(`\uFFFF`, 980), strings.Repeat("\uFFFF", 980)},
+		{"bytes that are not Unicode", "Ada\xff", "Ada\uFFFD"},
+		{"many of them", strings.Repeat("\xff", 5800), strings.Repeat("\uFFFD", MaxTextBytes/3)},
+		{"many of them, and a rune that is cut", "x" + strings.Repeat("\xff", 5800), "x" + strings.Repeat("\uFFFD", MaxTextBytes/3-1)},
+	} {
+		for _, claim := range []string{"username", "email"} {
+			token := "Bearer " + hs256(`{"alg":"HS256"}`, `{"uid":"u","exp":1795352400,"`+claim+`":"`+c.text+`"}`)
+			who, err := newVerifier("", "").Verify(token)
+			if got := who.Name + who.Email; err != nil || who.ID != "u" || got != c.want {
+				t.Errorf("%s in %s: %d bytes, want %d, %v", c.name, claim, len(got), len(c.want), err)
+			}
+		}
+	}
+}
+
 func TestIssuersAudiencesAndPartiesAreLists(t *testing.T) {
 	rules := Rules{Issuers: []string{"https://a.example", "https://b.example/"}, Audiences: []string{"keys", "more"}, Parties: []string{"https://app.example", "cli"}}
 	for _, c := range []struct {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -85,7 +86,7 @@ func FuzzClaims(f *testing.F) {
 		`{"uid":"u","exp":1795352400}`, `{"sub":"u","exp":1795352400,"nbf":1e308}`, `{"uid":"u","exp":1795352400.5,"iat":-1e308,"nbf":-0}`,
 		`{"uid":"u","exp":1e308}`, `{"uid":"u","exp":9.3e18}`, `{"uid":"u","exp":1795352400,"nbf":9223372036854775808}`, `{"uid":"\ud800","exp":1795352400}`,
 		`{"uid":".","exp":1795352400}`, `{"uid":null,"sub":"s","exp":1795352400,"aud":["a","b"],"iss":"i","azp":1}`, `{"uid":"u","exp":"1795352400"}`,
-		`{"uid":"u","exp":1795352400,"exp":1}`, `[]`, `null`, `{"uid":"u","username":1,"exp":1795352400}`,
+		`{"uid":"u","exp":1795352400,"exp":1}`, `{"uid":"u","exp":1795352400,"name":"` + strings.Repeat("\xff", 5800) + `"}`, `[]`, `null`, `{"uid":"u","username":1,"exp":1795352400}`,
 	} {
 		f.Add(seed)
 	}
@@ -132,6 +133,9 @@ func FuzzClaims(f *testing.F) {
 		}
 		if who.ID == "" || who.ID == "." || who.ID == ".." || len(who.ID) > MaxIDBytes || strings.Contains(who.ID, "\uFFFD") || who.ID != id {
 			t.Errorf("%s speaks for %q", payload, who.ID)
+		}
+		if max(len(who.Name), len(who.Email)) > MaxTextBytes || !utf8.ValidString(who.Name+who.Email) {
+			t.Errorf("%s has the name %q and the address %q", payload, who.Name, who.Email)
 		}
 	})
 }

@@ -44,7 +44,7 @@ type row map[string]any
 
 const (
 	// maxText is the number of bytes at which a text is cut in SQL, so that no
-	// page is huge. It is a bit above what a token of 8 KiB can carry.
+	// page is huge. It is above the longest name, auth.MaxTextBytes.
 	maxText = 8 << 10
 	// maxShown is how many bytes are shown of a text that was cut.
 	maxShown = 100

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"latchkey/internal/account"
+	"latchkey/internal/auth"
 	"latchkey/internal/problem"
 	"latchkey/internal/users/d1test"
 )
@@ -477,6 +478,17 @@ func TestIDsAndNamesInManyScriptsAreUnchanged(t *testing.T) {
 		if got := db.Dump(t, `SELECT count(*) n FROM `+name); got != fmt.Sprintf(`[{"n":%d}]`, len(ids)) {
 			t.Errorf("%s: %s rows for %d ids", name, got, len(ids))
 		}
+	}
+}
+
+func TestARecordWithTheLongestNameIsReadAgain(t *testing.T) {
+	_, table := migrated(t)
+	r := aRecord(1)
+	r.UserName, r.Email = strings.Repeat("\uFFFD", auth.MaxTextBytes/3), strings.Repeat("x", auth.MaxTextBytes)
+	save(t, table, r)
+	holds(t, table, r)
+	if page, _, err := table.List(First, "", 10); err != nil || len(page) != 1 || page[0].Damaged != "" {
+		t.Errorf("the list has %d rows, %v", len(page), err)
 	}
 }
 
