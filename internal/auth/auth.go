@@ -60,7 +60,7 @@ type Rules struct {
 	Audiences     []string      // one of them is in aud
 	Parties       []string      // one of them is in azp, where the token has that
 	UserIDClaim   string        // holds the user id; empty: uid or, where absent, sub
-	PrefixUserIDs bool          // with iss and |, so that ids of two issuers never meet
+	PrefixUserIDs bool          // with iss and |, so that ids of two honest issuers never meet
 	MaxLifetime   time.Duration // from now to exp
 }
 
