@@ -2,6 +2,7 @@ package class
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -274,6 +275,39 @@ func TestAClassInAWorkspaceStaysInIt(t *testing.T) {
 			t.Errorf("%+v, %v", standings, err)
 		}
 	})
+}
+
+// A list that shows a name of the class beside the hash of another key, or without one.
+func TestAListThatIsWrongCostsNobodyAKey(t *testing.T) {
+	for name, wrong := range map[string]bool{"another's hash": true, "no hash": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				if _, err := f.provide(t.Context(), 1, 1); err != nil {
+					t.Fatal(err)
+				}
+				own := f.Keys()[0]
+				_, hash, err := f.options(t.Context(), 1).Account.Create(openrouter.NewKey{Name: "latchkey:u_42:op", Limit: new(9 * account.Credit)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !wrong {
+					hash = ""
+				}
+				list, err := json.Marshal(map[string]any{"data": []any{map[string]string{"name": own.Name, "hash": hash}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				f.Fail(openroutertest.OpList, openroutertest.Fault{Kind: openroutertest.KindAlter, Patch: list}, 1)
+				if _, err := f.provide(t.Context(), 1, 1); err == nil || !strings.Contains(err.Error(), own.Name) {
+					t.Errorf("the list was believed: %v", err)
+				}
+				if len(f.Live()) != 2 {
+					t.Errorf("%d live keys, not 2", len(f.Live()))
+				}
+			})
+		})
+	}
 }
 
 func TestOnlyKeysOfTheClassAreChanged(t *testing.T) {

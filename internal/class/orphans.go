@@ -78,6 +78,9 @@ func (r *run) lookForOrphans(last bool) error {
 		return err
 	}
 	for _, key := range orphans {
+		if err := r.isListedRight(key); err != nil {
+			return err
+		}
 		// Dying in between leaves the attempt open. It is looked for again, and
 		// not found.
 		if err := r.Account.Delete(key.Hash); err != nil {
@@ -111,6 +114,22 @@ func (r *run) lookForOrphans(last bool) error {
 		}
 	}
 	return nil
+}
+
+// isListedRight asks for a key that is to be deleted by its hash: a list that shows its
+// name beside the hash of another one would cost that one.
+func (r *run) isListedRight(key openrouter.KeyRecord) error {
+	if !openrouter.IsHash(key.Hash) {
+		return fmt.Errorf("OpenRouter lists %s without its hash", key.Name)
+	}
+	same, err := r.Account.Record(key.Hash)
+	if openrouter.IsGone(err) {
+		return nil
+	}
+	if err == nil && same.Name != key.Name {
+		err = fmt.Errorf("OpenRouter lists %s with the hash of another key", key.Name)
+	}
+	return err
 }
 
 // settle waits until no attempt that was not answered can take effect any more,
