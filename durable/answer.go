@@ -45,7 +45,7 @@ func body(st *State, key seal.Secret, rules rules, outcome Outcome) string {
 	for _, f := range [...]struct {
 		name string
 		at   time.Time
-	}{{"key_expires_at", st.ExpiresAt}, {"renews_at", rules.renewsAt(r)}} {
+	}{{"key_expires_at", st.ExpiresAt}, {"renews_at", rules.renewsAt(st)}} {
 		if !f.at.IsZero() {
 			e.FieldStart(f.name)
 			account.EncodeTime(&e, f.at.UTC())

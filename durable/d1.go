@@ -32,7 +32,8 @@ func syncWithD1(s *store, table users.Table, now func() time.Time) (change, erro
 	}
 	written := now()
 	// A write that was given up may still arrive and bring an erased row back.
-	again := st.Record.Erased && written.Sub(st.Record.UpdatedAt) < writeGrace
+	age := written.Sub(st.Record.UpdatedAt)
+	again := st.Record.Erased && age >= 0 && age < writeGrace // no longer, where the clock was ahead
 	before, whole := st.D1.Seq, upTo == st.Record.Seq
 	return func(st *State) *account.Entry {
 		if st.D1.Seq != before {

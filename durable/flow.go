@@ -82,6 +82,8 @@ func (f flow) read() (Outcome, error) {
 		}
 		final := rules.final(st, asked)
 		switch next = rules.decide(st, key, spent, final); next {
+		case keep:
+			st.Ending = st.Ending && key.Disabled // or it would explain what an operator does later
 		case deleteFirst:
 			st.Pending = &Pending{Kind: PendingDelete, Hash: key.Hash, Final: final, Op: f.runtime.NewID(), Since: rules.now, Due: f.firstRetryAt()}
 		case createFirst:

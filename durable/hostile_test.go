@@ -402,3 +402,58 @@ func TestAnOperatorMayDisableAKeyWhoseDeletionWasRefused(t *testing.T) {
 		w.expect(w.one(durable.Refresh), problem.KeyDisabled)
 	})
 }
+
+// That a disabling of ours was refused explains a disabled key until a reading finds it enabled.
+func TestAKeyThatAnOperatorDisablesMuchLaterIsNotReplaced(t *testing.T) {
+	hostile(t, func(t *testing.T, w *simulation) {
+		settling(w)
+		key := w.one(durable.Me)
+		w.spend(ada, 0.6)
+		w.fail("PATCH", status429)
+		w.expect(w.one(durable.Me), "kept")
+		w.decide = nil
+		w.server.SetLimit(key.Hash, new(100.0))
+		w.expect(w.asked(durable.Me), "kept")
+		w.now = w.now.Add(30 * 24 * time.Hour)
+		w.expect(w.asked(durable.Me), "kept")
+		w.server.SetDisabled(key.Hash, true)
+		w.expect(w.asked(durable.Me), problem.KeyDisabled)
+	})
+}
+
+// The present key works on while the next one waits for its guardrail.
+func TestASuspensionChargesWhatWasSpentBesideAKeyThatWaits(t *testing.T) {
+	hostile(t, func(t *testing.T, w *simulation) {
+		guarded(w)
+		overlapping(w)
+		w.one(durable.Me)
+		w.spend(ada, 0.6)
+		w.fail("ASSIGN", notSent)
+		w.expect(w.one(durable.Me), "kept")
+		w.spend(ada, 0.3)
+		w.patch(adminapi.Adjustment{Suspended: new(true)})
+		w.decide = nil
+		w.drain()
+		if got := w.charged(); got != 9*account.Credit/10 {
+			t.Errorf("0.9 was spent, and %s charged", got)
+		}
+	})
+}
+
+// A later version has left it.
+func TestANewKeyOfAKindThatIsNotKnownGrantsNothing(t *testing.T) {
+	hostile(t, func(t *testing.T, w *simulation) {
+		guarded(w)
+		w.one(durable.Me)
+		w.spend(ada, 0.6)
+		w.fail("ASSIGN", notSent)
+		w.one(durable.Me)
+		w.decide = nil
+		w.crash(ada)
+		h := w.instance(ada)
+		h.state = strings.Replace(h.state, `"assign":{"kind":"rotate"`, `"assign":{"kind":"later"`, 1)
+		if w.one(durable.Me); w.state(ada).Record.RemainingLimit != 94*account.Credit/10 {
+			t.Errorf("%s remain of 9.4", w.state(ada).Record.RemainingLimit)
+		}
+	})
+}

@@ -49,7 +49,6 @@ func (op *operation) importRow() error {
 	case !found:
 		return nil
 	}
-	record.CreatedAt = earliest(record.CreatedAt, timestamp(op.now())) // or a quota would wait for it
 	unsealed := isKey(record.Key)
 	record.Key, record.Hash = op.importKey(record.Key)
 	// Dying before this write leaves it to the next request to look again.

@@ -167,6 +167,36 @@ func TestASearchNeverDeletesTheKeyOfAnother(t *testing.T) {
 	})
 }
 
+// A lost key whose reading is 404 for a moment, or makes no sense for good, is deleted.
+func TestALostKeyIsDeletedWhateverItsReadingSays(t *testing.T) {
+	for name, spoil := range map[string]func(w *simulation){
+		"404 once": func(w *simulation) {
+			told := false
+			w.answer = func(method string, r *http.Request) *http.Response {
+				if method == "GET" && !told {
+					told = true
+					return respond(404, `{"error":{"code":404,"message":"Not found"}}`)
+				}
+				return nil
+			}
+		},
+		"a limit out of bounds": func(w *simulation) { w.server.SetLimit(w.server.Live()[0].Hash, new(20_000.0)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			hostile(t, func(t *testing.T, w *simulation) {
+				w.fail("POST", answerLost)
+				w.one(durable.Me)
+				w.decide = nil
+				spoil(w)
+				w.drain()
+				if live := len(w.server.Live()); live > 0 {
+					t.Errorf("it lives, and %v is to be done", w.state(ada).Tasks)
+				}
+			})
+		})
+	}
+}
+
 // A list that has the orphan under a hash that is none, for longer than is waited for one
 // that is not listed.
 func TestALostKeyThatIsListedWithoutItsHashIsLookedForAgain(t *testing.T) {

@@ -98,7 +98,7 @@ var mutants = []struct {
 	{"a key replaced by one that holds no more", []edit{{"rules.go", "|| policy.NewKeyLimit(room) > left", "|| true"}}},
 	{"a quota with little left withheld for ever", []edit{{"rules.go", "case anyKey && !settling && !st.Tasks.full():", "case anyKey && !settling && st.Tasks.full():"}}},
 	{"a disabling believed that is not confirmed", []edit{{"../internal/openrouter/openrouter.go", "(got.Data.Hash != hash || !got.Data.Disabled)", "false"}, {"settle.go", "if !key.Disabled { // it worked", "if false { // it worked"}}},
-	{"the hash of a lost key believed", []edit{{"orphans.go", "!ours || named != op", "!ours || named == \"\""}}},
+	{"the hash of a lost key believed", []edit{{"orphans.go", "(!ours || named != op)", "(!ours || named == \"\")"}}},
 	{"a key that ran out before it was handed out", []edit{{"flow.go", "if rules.assignable(st, p.New) {", "if true {"}}},
 	{"one walk an orphan", []edit{{"orphans.go", "slices.ContainsFunc(missing, task.same)", "len(missing) > 0 && slices.ContainsFunc(missing[:1], task.same)"}}},
 	{"a suspended user's socket left open", []edit{{"sockets.go", "			a.runtime.Sockets.Close(each.id, closeForbidden, \"suspended\")\n", ""}}},

@@ -145,7 +145,7 @@ func (o operator) resume() error {
 
 // suspend charges what was spent, if OpenRouter tells, and deletes the key.
 func (o operator) suspend() error {
-	if st := o.store.snapshot(); st.Record.Hash != "" && (st.Pending == nil || st.Pending.Kind == PendingUnknown) {
+	if st := o.store.snapshot(); st.Record.Hash != "" && (st.Pending == nil || st.Pending.Kind == PendingUnknown || st.Pending.Kind == PendingAssign) {
 		if _, err := o.meterKey(); err != nil {
 			return err
 		}

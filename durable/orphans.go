@@ -52,24 +52,21 @@ func deleteOrphans(s *store, keys openrouter.Client, prefix string, now func() t
 	if err != nil && !errors.Is(err, errOlder) {
 		return nil, err
 	}
-	for op, hashes := range found {
-		for _, hash := range hashes {
-			if err := deleteIfNamed(keys, prefix, op, hash); err != nil {
-				return nil, err
-			}
-		}
-	}
-	var ended, missing []Task
+	var ended, missing, failed []Task
+	var failure error
 	for _, task := range lost {
-		if len(found[task.Op]) > 0 || began.Sub(task.Since) >= orphanGrace {
+		err := deleteAll(keys, prefix, task.Op, found[task.Op])
+		switch {
+		case err != nil:
+			failed, failure = append(failed, task), err
+		case len(found[task.Op]) > 0 || began.Sub(task.Since) >= orphanGrace:
 			ended = append(ended, task)
-		} else {
+		default:
 			missing = append(missing, task)
 		}
 	}
-	err = nil
-	if len(missing) > 0 {
-		err = errNotFound
+	if failure == nil && len(missing) > 0 {
+		failure = errNotFound
 	}
 	return func(st *State) *account.Entry {
 		st.Tasks = slices.DeleteFunc(st.Tasks, func(task Task) bool { return slices.ContainsFunc(ended, task.same) })
@@ -77,26 +74,32 @@ func deleteOrphans(s *store, keys openrouter.Client, prefix string, now func() t
 			if slices.ContainsFunc(missing, task.same) {
 				st.Tasks[i].Tries, st.Tasks[i].Due = task.Tries+1, youngest.Add(orphanGrace)
 			}
+			if slices.ContainsFunc(failed, task.same) {
+				st.Tasks[i].Tries, st.Tasks[i].Due = task.Tries+1, now().Add(backoff(task.Tries+1, maxTaskRetry))
+			}
 		}
 		return nil
-	}, err
+	}, failure
 }
 
-// deleteIfNamed deletes a key once a reading of it says, too, that it is the one of an
-// operation: a list that shows its name beside the hash of another user's key would cost
-// that one.
-func deleteIfNamed(keys openrouter.Client, prefix, op, hash string) error {
-	key, err := keys.Get(hash)
-	if openrouter.IsGone(err) {
-		return nil
+// deleteAll deletes the keys that are listed for an operation, each once OpenRouter says
+// by its hash, too, that its name is of that operation: a list that shows the name beside the
+// hash of another user's key would cost that one. One that is gone, perhaps by a mistake of
+// the moment, is deleted all the same.
+func deleteAll(keys openrouter.Client, prefix, op string, hashes []string) error {
+	for _, hash := range hashes {
+		name, err := keys.Name(hash)
+		if err != nil && !openrouter.IsGone(err) {
+			return err
+		}
+		if _, named, ours := openrouter.ParseKeyName(prefix, name); err == nil && (!ours || named != op) {
+			return errOtherName
+		}
+		if err := keys.Delete(hash); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	if _, named, ours := openrouter.ParseKeyName(prefix, key.Name); !ours || named != op {
-		return errOtherName
-	}
-	return keys.Delete(hash)
+	return nil
 }
 
 // newestFirst tells when a walk through the keys has come to those made before

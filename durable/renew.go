@@ -52,7 +52,7 @@ func (f flow) orderAndSend(order func(*State) (ordered *creation, early time.Dur
 // much, it drops the present key instead. Dying before this is written leaves the key to
 // the next request; after it, the alarm deletes it.
 func (f flow) orderRenewal(st *State) (ordered *creation, early time.Duration) {
-	if early = f.settings.Policy.RenewIn(st.Record.CreatedAt, f.now()); early <= 0 {
+	if early = f.settings.Policy.RenewIn(st.quotaBegan(f.now()), f.now()); early <= 0 {
 		st.retireKey(f.now())
 		return f.order(account.Renew, st), 0
 	}

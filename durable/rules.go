@@ -160,18 +160,19 @@ func (r rules) assignable(st *State, made *NewKey) bool {
 	return !r.settings.Policy.HardCap || allowed && made.Limit <= limit
 }
 
-// renewsAt is when a quota may begin anew; zero where that is at any time.
-func (r rules) renewsAt(record *account.Record) time.Time {
+// renewsAt is when a quota may begin anew; zero where that is at any time. One that begins
+// in the future waits no longer than others.
+func (r rules) renewsAt(st *State) time.Time {
 	if r.settings.Policy.RenewAfter == 0 {
 		return time.Time{}
 	}
-	return record.CreatedAt.Add(r.settings.Policy.RenewAfter)
+	return earliest(st.quotaBegan(r.now), r.now).Add(r.settings.Policy.RenewAfter)
 }
 
 // exhausted is the answer where there may be no key for so long.
 func (r rules) exhausted(st *State, detail string, left time.Duration) error {
 	p := problem.New(problem.QuotaExhausted, detail)
-	p.RetryAfter, p.RenewsAt = left, r.renewsAt(st.Record)
+	p.RetryAfter, p.RenewsAt = left, r.renewsAt(st)
 	return p
 }
 

@@ -20,8 +20,9 @@ type State struct {
 	KeyLimit  *account.Credits `json:"key_limit,omitempty"` // of the record's key when it was read last or made; nil: not known
 	ExpiresAt time.Time        `json:"expires_at,omitzero"` // of the record's key; zero: never
 
-	ErasedSeq int64 `json:"erased_seq,omitempty"` // of the erasure after which the user began anew; 0: none
-	Unseen    bool  `json:"unseen,omitempty"`     // a first key was ordered before D1 had said whether it knows the user: it is asked again
+	ErasedSeq int64     `json:"erased_seq,omitempty"` // of the erasure after which the user began anew; 0: none
+	QuotaSeen time.Time `json:"quota_seen,omitzero"`  // since when a quota is known that begins in the future; zero: it has begun
+	Unseen    bool      `json:"unseen,omitempty"`     // a first key was ordered before D1 had said whether it knows the user: it is asked again
 
 	Pending *Pending `json:"pending,omitempty"`
 	Tasks   Tasks    `json:"chores,omitempty"` // keys to be got rid of in the background, under their first name
@@ -64,6 +65,25 @@ func (st *State) erasedSeq() int64 {
 
 // d1Pending tells whether D1 lacks the latest record.
 func (st *State) d1Pending() bool { return st.Record != nil && st.D1.Seq < st.Record.Seq }
+
+// seeQuota notes since when a quota is known that begins in the future, as one does that
+// began while the clock was ahead. Once its time has come nothing is to be noted.
+func (st *State) seeQuota(now time.Time) {
+	switch future := st.Record != nil && st.Record.CreatedAt.After(now.Add(clockTolerance)); {
+	case !future:
+		st.QuotaSeen = time.Time{}
+	case st.QuotaSeen.IsZero():
+		st.QuotaSeen = timestamp(now)
+	}
+}
+
+// quotaBegan is when the wait for the next quota began.
+func (st *State) quotaBegan(now time.Time) time.Time {
+	if st.QuotaSeen.IsZero() || !st.Record.CreatedAt.After(now) {
+		return st.Record.CreatedAt
+	}
+	return st.QuotaSeen
+}
 
 // rename takes a name and an address over into the record. A token without them
 // leaves them as they are.
@@ -161,17 +181,13 @@ func (st *State) retireKey(now time.Time) {
 
 // setBack moves all that is planned, and since when it is, back by so much. A
 // reading is not moved: one that lies in the future is not used again. Nor is a key
-// to settle, whose wait begins anew: how much of it has passed is not known. So does a
-// quota's that has not begun yet.
+// to settle, whose wait begins anew: how much of it has passed is not known.
 func (st *State) setBack(by, settleAfter, overlap time.Duration) {
 	times := []*time.Time{&st.D1.Since, &st.D1.Due, &st.D1.Written, &st.At}
 	if p := st.Pending; p != nil {
 		times = append(times, &p.Since, &p.Due)
 	}
 	now := st.At.Add(-by)
-	if r := st.Record; r != nil {
-		r.CreatedAt = earliest(r.CreatedAt, timestamp(now))
-	}
 	for i := range st.Tasks {
 		task := &st.Tasks[i]
 		times = append(times, &task.Since)
@@ -204,7 +220,7 @@ func earliest(a, b time.Time) time.Time {
 func (st *State) same(other *State) bool {
 	return other != nil && sameValue(st.Record, other.Record) && st.Disabled == other.Disabled && st.Ending == other.Ending && st.Unseen == other.Unseen && st.ReadAt == other.ReadAt &&
 		sameValue(st.KeyLimit, other.KeyLimit) && st.ExpiresAt == other.ExpiresAt &&
-		st.ErasedSeq == other.ErasedSeq &&
+		st.ErasedSeq == other.ErasedSeq && st.QuotaSeen == other.QuotaSeen &&
 		sameValue(st.Pending, other.Pending) && slices.Equal(st.Tasks, other.Tasks) && st.D1 == other.D1 && st.Alarm == other.Alarm
 }
 

@@ -53,6 +53,7 @@ func (st *State) encode() string {
 		e.FieldStart("erased_seq")
 		e.Int64(st.ErasedSeq)
 	}
+	timestamp("quota_seen", st.QuotaSeen)
 	if st.Unseen {
 		e.FieldStart("unseen")
 		e.Bool(true)
@@ -107,6 +108,8 @@ func (st *State) decode(encoded string) error {
 			st.ExpiresAt, err = account.DecodeTime(d)
 		case "erased_seq":
 			st.ErasedSeq, err = d.Int64()
+		case "quota_seen":
+			st.QuotaSeen, err = account.DecodeTime(d)
 		case "unseen":
 			st.Unseen, err = d.Bool()
 		case "pending":

@@ -17,7 +17,7 @@ var at = time.Date(2026, 11, 24, 1, 2, 3, 4_000_000, time.UTC)
 func fullState() State {
 	return State{
 		Record: &account.Record{UserID: "a", TotalLimit: 1, CreatedAt: at}, Disabled: true, Ending: true, ReadAt: at,
-		KeyLimit: new(account.Credits(6)), ExpiresAt: at, ErasedSeq: 2, Unseen: true,
+		KeyLimit: new(account.Credits(6)), ExpiresAt: at, ErasedSeq: 2, QuotaSeen: at, Unseen: true,
 		Pending: &Pending{Kind: PendingDelete, Hash: "b", Final: true, Since: at, Tries: 1, Due: at},
 		Tasks: []Task{
 			{Kind: DeleteKey, Hash: "d", Since: at, Due: at}, {Kind: FindOrphan, Op: "e", Since: at, Tries: 2, Due: at},
@@ -148,7 +148,7 @@ func FuzzWhatIsStoredCanBeReadAgain(f *testing.F) {
 		limit := account.Credits(left)
 		st := State{
 			Record:   &account.Record{UserID: user, Hash: hash, TotalLimit: account.Credits(total), RemainingLimit: account.Credits(remaining), Seq: seq, CreatedAt: at},
-			KeyLimit: &limit, ExpiresAt: at, At: at, Pending: &Pending{Kind: PendingAssign, New: &NewKey{Hash: hash, Limit: limit}, Due: at},
+			KeyLimit: &limit, ExpiresAt: at, At: at, Pending: &Pending{Kind: PendingAssign, New: &NewKey{Kind: account.Rotate, Hash: hash, Limit: limit}, Due: at},
 			Tasks: []Task{{Kind: SettleKey, Hash: "h" + hash, Left: account.Credits(left), Limit: &limit, Since: at}},
 		}
 		var decoded State

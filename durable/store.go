@@ -114,6 +114,7 @@ func (s *store) write(before *State, c change) error {
 	next := before.clone()
 	entry := c(next)
 	next.At = timestamp(now)
+	next.seeQuota(now)
 	if r := next.Record; r != nil && (before.Record == nil || *r != *before.Record || next.Disabled != before.Disabled) {
 		r.Seq++
 		r.UpdatedAt = timestamp(now)

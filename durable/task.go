@@ -180,7 +180,7 @@ func (p *Pending) UnmarshalJSON(text []byte) error {
 		p.Kind, p.Hash, p.Op = PendingDelete, s.Delete, s.Create
 	case s.Create != "":
 		p.Kind, p.Op = PendingCreate, s.Create
-	case s.Assign != nil:
+	case s.Assign != nil && outcomes[s.Assign.Kind] != "":
 		p.Kind, p.New = PendingAssign, s.Assign
 	default:
 		p.Kind, p.stored = PendingUnknown, string(text)

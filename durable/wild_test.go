@@ -234,6 +234,12 @@ func TestAQuotaThatBeganInTheFutureWaitsNoLonger(t *testing.T) {
 			w.db.rows[ada][slices.Index(columns, "created_at")] = "9999-12-31T23:59:59Z"
 			w.asked(durable.Me)
 		},
+		"a state": func(w *simulation) {
+			w.asked(durable.Me)
+			w.crash(ada)
+			h := w.instance(ada)
+			h.state = strings.Replace(h.state, `"created_at":"2026`, `"created_at":"9999`, 1)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hostile(t, func(t *testing.T, w *simulation) {
@@ -245,11 +251,47 @@ func TestAQuotaThatBeganInTheFutureWaitsNoLonger(t *testing.T) {
 				if got := w.asked(durable.Me); got.Status != http.StatusPaymentRequired {
 					w.violated("got %d %s where nothing remains", got.Status, got.body)
 				}
+				w.crash(ada)
 				w.now = w.now.Add(24 * time.Hour)
 				w.expect(w.asked(durable.Me), "renewed")
 			})
 		})
 	}
+}
+
+func TestAClockThatIsBehindForOneRequestRenewsNothingEarly(t *testing.T) {
+	hostile(t, func(t *testing.T, w *simulation) {
+		w.settings.Policy.RenewAfter = 720 * time.Hour
+		w.asked(durable.Me)
+		w.patch(adminapi.Adjustment{RemainingLimit: new(account.Credits)})
+		for _, hop := range []time.Duration{-720 * time.Hour, 720*time.Hour + time.Second} {
+			w.now = w.now.Add(hop)
+			w.crash(ada)
+			if got := w.one(durable.Me); got.Status != http.StatusPaymentRequired {
+				w.violated("after %v it is %d %s", hop, got.Status, got.body)
+			}
+		}
+	})
+}
+
+// The row is looked at for a minute after an erasure, and not until the clock is there again.
+func TestAnErasureWhileTheClockWasAheadComesToRest(t *testing.T) {
+	hostile(t, func(t *testing.T, w *simulation) {
+		w.asked(durable.Me)
+		w.now = w.now.Add(365 * 24 * time.Hour)
+		w.one(durable.Erase)
+		w.now = w.now.Add(-365 * 24 * time.Hour)
+		w.crash(ada)
+		w.one(durable.Sync)
+		erased := w.now
+		before := w.instance(ada).alarms
+		for a := (adversary{simulation: w}); w.now.Before(erased.Add(24 * time.Hour)); {
+			a.pass(time.Hour)
+		}
+		if alarms := w.instance(ada).alarms - before; alarms > 5 {
+			t.Errorf("%d alarms in a day", alarms)
+		}
+	})
 }
 
 // Ends of a key that time.Parse takes and that JSON cannot hold.

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"net/http"
 	"strings"
 
 	"latchkey/durable"
@@ -61,7 +62,7 @@ func events(f *Front, r edge.Request, _ string) (answer.Answer, *target, error) 
 // origin is to learn nothing.
 func overSocket(a answer.Answer, r edge.Request) answer.Answer {
 	_, bearer := offered(r)
-	if r.Path != eventsPath || !bearer || a.Code == problem.OriginNotAllowed {
+	if r.Path != eventsPath || r.Method != http.MethodGet || !bearer || a.Code == problem.OriginNotAllowed {
 		return a
 	}
 	if a.Code != "" {

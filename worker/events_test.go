@@ -19,6 +19,7 @@ func TestWhoGetsASocket(t *testing.T) {
 	socket := func(protocols string) edge.Request {
 		return edge.Request{Method: "GET", Path: eventsPath, WebSocket: true, Protocols: protocols, Site: "https://latchkey.example"}
 	}
+	post := func(r edge.Request) edge.Request { r.Method = "POST"; return r }
 	from := func(origin string, r edge.Request) edge.Request { r.Origin = origin; return r }
 	with := func(authorization string, r edge.Request) edge.Request { r.Authorization = authorization; return r }
 	for _, c := range []struct {
@@ -38,6 +39,7 @@ func TestWhoGetsASocket(t *testing.T) {
 		{"no upgrade", with("Bearer "+good, edge.Request{Method: "GET", Path: eventsPath}), 426, problem.UpgradeRequired},
 		{"no token at all", socket(""), 401, problem.MissingToken},
 		{"a token that expired, in the header", with("Bearer "+expired, socket("")), 401, problem.ExpiredToken},
+		{"another method", post(socket("bearer, " + good)), 405, problem.MethodNotAllowed},
 		{"bearer alone", socket("bearer"), 4401, problem.MissingToken},
 		{"bearer twice", socket("bearer, bearer"), 4401, problem.InvalidToken},
 		{"a token that is none", socket("bearer, abc"), 4401, problem.InvalidToken},

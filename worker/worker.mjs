@@ -32,7 +32,7 @@ function read(request, then) {
   const upgrade = headers.get("upgrade");
   const head = [
     method, url, headers.get("authorization") ?? "", headers.get("origin") ?? "",
-    upgrade ? `${upgrade} ${headers.get("sec-websocket-protocol") ?? ""}` : "",
+    upgrade ? `${upgrade}\n${headers.get("sec-websocket-protocol") ?? ""}` : "", // no header holds a newline
   ];
   return request.body ? readBody(request).then((body) => then(...head, body)) : then(...head, "");
 }

@@ -240,7 +240,7 @@ var valid = flag.Int("valid", 700, "how many users TestManyValidUsers asks for; 
 
 // Very many users who are who they say: what they leave in memory is bounded.
 func TestManyValidUsers(t *testing.T) {
-	w := start(t, with{})
+	w := start(t, patient) // it is about memory, and not about how fast the machine is
 	const atATime = 25
 	for _, failed := range atOnce(atATime, func(lane int) error {
 		for i := lane; i < *valid; i += atATime {

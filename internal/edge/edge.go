@@ -48,7 +48,7 @@ func newRequest(method, url, authorization, origin, socket string) Request {
 	scheme, rest, _ := strings.Cut(url, "://")
 	host, rest, _ := strings.Cut(rest, "/")
 	path, query, _ := strings.Cut(rest, "?")
-	upgrade, protocols, _ := strings.Cut(socket, " ")
+	upgrade, protocols, _ := strings.Cut(socket, "\n")
 	return Request{
 		Method: method, Path: "/" + path, Query: query, Authorization: authorization, Origin: origin,
 		Site: scheme + "://" + host, HTTPS: scheme == "https",

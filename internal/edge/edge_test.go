@@ -24,10 +24,11 @@ func TestAURLIsKeptAsItWasSent(t *testing.T) {
 
 func TestWhatARequestSaysOfAnUpgrade(t *testing.T) {
 	for socket, want := range map[string]Request{
-		"":                        {},
-		"websocket ":              {WebSocket: true},
-		"WebSocket bearer, a.b.c": {WebSocket: true, Protocols: "bearer, a.b.c"},
-		"h2c bearer, a.b.c":       {Protocols: "bearer, a.b.c"},
+		"":                         {},
+		"websocket\n":              {WebSocket: true},
+		"WebSocket\nbearer, a.b.c": {WebSocket: true, Protocols: "bearer, a.b.c"},
+		"h2c\nbearer, a.b.c":       {Protocols: "bearer, a.b.c"},
+		"websocket bearer\na.b.c":  {Protocols: "a.b.c"},
 	} {
 		if got := newRequest("GET", "http://x/", "", "", socket); got.WebSocket != want.WebSocket || got.Protocols != want.Protocols {
 			t.Errorf("%q: %+v", socket, got)

@@ -165,6 +165,23 @@ func (c Client) Get(hash string) (Key, error) {
 	return got.Key, nil
 }
 
+// Name returns the name of a key, whatever its meter says.
+func (c Client) Name(hash string) (string, error) {
+	var got struct {
+		Data struct {
+			Hash string `json:"hash"`
+			Name string `json:"name"`
+		} `json:"data"`
+	}
+	if err := c.callKey("get", http.MethodGet, hash, nil, &got); err != nil {
+		return "", err
+	}
+	if got.Data.Hash != hash {
+		return "", &Error{Op: "get", Kind: Unavailable, Reason: "the answer is about another key"}
+	}
+	return got.Data.Name, nil
+}
+
 // Delete deletes a key. One that is gone already counts as deleted.
 func (c Client) Delete(hash string) error {
 	return unlessGone(c.callKey("delete", http.MethodDelete, hash, nil, &deletion{}))
