@@ -48,7 +48,7 @@ func TestFirstAnswer(t *testing.T) {
 		"plain":    {{blank: 250e6, ready: 249e6, first: 10e6}},
 		"no /proc": {{blank: 0, ready: 0, first: 10e6}},
 	}}
-	for subject, want := range map[string][2]float64{"latchkey": {40, 50}, "plain": {0, 10}, "no /proc": {math.NaN(), 10}, "nobody": {math.NaN(), math.NaN()}} {
+	for subject, want := range map[string][2]float64{"latchkey": {30, 50}, "plain": {0, 10}, "no /proc": {math.NaN(), 10}, "nobody": {math.NaN(), math.NaN()}} {
 		loading, first := b.firstAnswer(subject)
 		if fmt.Sprint(loading, first) != fmt.Sprint(want[0], want[1]) {
 			t.Errorf("%s loads for %v ms and answers after %v, want %v", subject, loading, first, want)
