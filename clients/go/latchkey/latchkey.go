@@ -98,7 +98,8 @@ type Client struct {
 	// OpenRouterURL names the origin that gets the key; https://openrouter.ai where "".
 	// With `make run` it is http://127.0.0.1:8788, and URL is http://127.0.0.1:8787.
 	OpenRouterURL string
-	// HTTP asks latchkey; http.DefaultClient where nil.
+	// HTTP asks latchkey; http.DefaultClient where nil. Its CheckRedirect is not
+	// used: no redirect is followed.
 	HTTP *http.Client
 
 	now func() time.Time // the clock of a test
@@ -257,10 +258,12 @@ func (c *Client) askWith(ctx context.Context, token string) (Account, string, er
 		return Account{}, "", err
 	}
 	request.Header.Set("Authorization", "Bearer "+token)
-	client := http.DefaultClient
+	client := *http.DefaultClient
 	if c.HTTP != nil {
-		client = c.HTTP
+		client = *c.HTTP
 	}
+	// The token is for latchkey alone, and a port of the same host would get it too.
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	response, err := client.Do(request)
 	if err != nil {
 		return fail("unreachable", 0, "latchkey cannot be reached", err)

@@ -344,6 +344,20 @@ func TestWhatIsNotLatchkeysAnswerIsAnError(t *testing.T) {
 	w.wantError(w.client(), "unreachable")
 }
 
+func TestARedirectTakesTheTokenNowhere(t *testing.T) {
+	for _, own := range []*http.Client{nil, {}} {
+		w := start(t)
+		elsewhere := httptest.NewServer(text(w.body()))
+		t.Cleanup(elsewhere.Close)
+		c := w.client()
+		c.HTTP = own
+		w.answer(http.RedirectHandler(elsewhere.URL, http.StatusFound).ServeHTTP)
+		if e := w.wantError(c, "bad_answer"); e.Status != http.StatusFound {
+			t.Errorf("%+v", e)
+		}
+	}
+}
+
 func TestWhileLatchkeyIsDownTheKeyAtHandGoesOn(t *testing.T) {
 	w := start(t)
 	c := w.client()
