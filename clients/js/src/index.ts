@@ -66,6 +66,16 @@ function toUrl(option: string, text: string): URL {
   throw new TypeError(`${option} has to begin with https:// or http://, such as https://latchkey.example.org`);
 }
 
+/**
+ * Whether less than `ms` have passed since. By the clock on the wall, since the other
+ * one stands still while the machine sleeps. It may be set back: then nobody knows how
+ * much has passed, and it is over.
+ */
+function within(since: number, ms: number): boolean {
+  const passed = Date.now() - since;
+  return passed >= 0 && passed < ms;
+}
+
 class Client implements Latchkey {
   readonly fetch: typeof globalThis.fetch;
 
@@ -80,7 +90,8 @@ class Client implements Latchkey {
   #key = ""; // "": none that is known to work
   #reason = ""; // why there is none, as it was last announced; "": that was not
   #reading: { key: Promise<string>; refused: string | undefined } | undefined; // the latest that is on its way
-  #freshUntil = 0;
+  #readAt = 0;
+  #freshFor = 0; // in milliseconds, from then on
   #usedAt = 0;
 
   constructor({ url, token, openRouterUrl = "https://openrouter.ai", fetch, WebSocket = globalThis.WebSocket }: Options) {
@@ -92,7 +103,7 @@ class Client implements Latchkey {
       refused: (code) => this.#refuse(code),
       erased: () => this.#erased(),
       withoutSocket: () => this.#poll(),
-      inUse: () => this.#listeners.size > 0 || Date.now() - this.#usedAt < IDLE,
+      inUse: () => this.#listeners.size > 0 || within(this.#usedAt, IDLE),
     });
     this.fetch = keyedFetch(toUrl("openRouterUrl", openRouterUrl).origin, this.#fetch, this.key, (refused) => this.#renew(refused));
   }
@@ -100,7 +111,7 @@ class Client implements Latchkey {
   // An arrow function, as the three after it, so that it can be passed on alone.
   key = async (): Promise<string> => {
     this.#usedAt = Date.now();
-    if (this.#key && this.#usedAt < this.#freshUntil) return this.#key;
+    if (this.#key && within(this.#readAt, this.#freshFor)) return this.#key;
     const reading = this.#read();
     if (!this.#key || !this.#socket.live) return reading;
     reading.catch(() => {}); // the socket vouches for the key meanwhile
@@ -133,7 +144,7 @@ class Client implements Latchkey {
 
   /** Where somebody listens and nothing fresh is known: reads. */
   #poll(): void {
-    if (this.#listeners.size === 0 || Date.now() < this.#freshUntil) return;
+    if (this.#listeners.size === 0 || within(this.#readAt, this.#freshFor)) return;
     this.#read().catch(() => {
       if (!this.#closed.signal.aborted) this.#socket.start(); // which polls again
     });
@@ -163,7 +174,7 @@ class Client implements Latchkey {
       const answer = await read(this.#url, this.#tokens, this.#fetch, this.#closed.signal);
       this.#closed.signal.throwIfAborted();
       this.#take(answer, undefined, since, refused);
-      this.#freshUntil = Date.now() + FRESH;
+      this.#keep(FRESH);
     } catch (error) {
       if (!(error instanceof LatchkeyError) || this.#closed.signal.aborted) throw error;
       if (error.status === 403) this.#refuse(error.code);
@@ -171,10 +182,16 @@ class Client implements Latchkey {
       const passing = error.code === "unreachable" || error.status === 429 || error.status >= 500;
       if (!passing || !this.#key || this.#key === refused) throw error;
       const pause = Math.max(FRESH, (error.retryAfter ?? 0) * 1000);
-      this.#freshUntil = Date.now() + Math.min(pause, LONGEST_PAUSE); // what is held will do for now
+      this.#keep(Math.min(pause, LONGEST_PAUSE)); // what is held will do for now
     }
     this.#socket.start();
     return this.#key || this.#readAlone(refused); // none: a message that overtook the answer ended the key
+  }
+
+  /** From now on nothing is read for so long, unless there is a reason. */
+  #keep(ms: number): void {
+    this.#readAt = Date.now();
+    this.#freshFor = ms;
   }
 
   /** A message of the socket's. One that makes no sense is passed over. */

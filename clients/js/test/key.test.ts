@@ -37,6 +37,19 @@ test("without a socket a key older than a minute is read before it is given", as
   assert.equal(server.reads, 2);
 });
 
+test("a clock that was ahead and is set right keeps no key for longer", async (t) => {
+  const time = stopTime(t);
+  const { server, client } = await start(t);
+  const made = token("ada", 1e6);
+  const lk = client("ada", { WebSocket: null, token: () => made });
+  time.shift(86_400);
+  await lk.key();
+  time.shift(-86_400);
+  const rotated = server.rotate("ada");
+  time.pass(61);
+  assert.equal(await lk.key(), rotated);
+});
+
 test("with a socket it is given at once, and read meanwhile so that latchkey can meter it", async (t) => {
   const { time, server, lk } = await live(t);
   time.pass(30);

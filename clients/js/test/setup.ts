@@ -25,6 +25,7 @@ export async function start(t: TestContext) {
  */
 export function stopTime(t: TestContext) {
   let now = Date.now();
+  let ahead = 0;
   const pending = new Map<object, { at: number; run: () => void }>();
   const real = { setTimeout: globalThis.setTimeout, clearTimeout: globalThis.clearTimeout };
   const fakeTimeout = (run: (...args: unknown[]) => void, ms = 0, ...args: unknown[]) => {
@@ -37,10 +38,14 @@ export function stopTime(t: TestContext) {
     setTimeout: fakeTimeout,
     clearTimeout: (timer: any) => void (pending.delete(timer) || real.clearTimeout(timer)),
   });
-  t.mock.method(Date, "now", () => now);
+  t.mock.method(Date, "now", () => now + ahead);
   t.mock.method(Math, "random", () => 1);
   t.after(() => void Object.assign(globalThis, real));
   return {
+    /** Sets the clock, on or back; no time passes. */
+    shift(seconds: number): void {
+      ahead += seconds * 1000;
+    },
     pass(seconds: number): void {
       const until = now + seconds * 1000;
       for (;;) {

@@ -323,6 +323,22 @@ test("a client that nobody uses for five minutes closes its socket, and opens it
   await until(() => server.upgrades === 2);
 });
 
+test("a clock that was ahead and is set right keeps no socket open", async (t) => {
+  const time = stopTime(t);
+  const { server, client } = await start(t);
+  const made = token("ada", 1e6);
+  const lk = client("ada", { token: () => made });
+  time.shift(86_400);
+  await lk.key();
+  await message(server, lk, "ada");
+  time.shift(-86_400);
+  for (let i = 0; i < 10 && server.sockets > 0; i++) {
+    time.pass(30);
+    await settle();
+  }
+  await until(() => server.sockets === 0);
+});
+
 test("Node ends after close(), and without a socket it needs none", async (t) => {
   const server = await FakeLatchkey.start();
   t.after(() => server.stop());
