@@ -109,6 +109,8 @@ type Client struct {
 	account    Account
 	key        string // "": none that is known to work
 	freshUntil time.Time
+	failure    error // where latchkey said when to ask again
+	retryAt    time.Time
 	reading    *reading // the latest that is on its way; nil: none
 }
 
@@ -122,13 +124,18 @@ type reading struct {
 
 // Key returns the present key: the one at hand for up to a minute, then the one
 // that latchkey answers. Callers at the same time share one request. While
-// latchkey cannot be reached the key at hand goes on. An error is an [*Error],
+// latchkey cannot be reached the key at hand goes on. Where there is none, a 402,
+// 429 or 503 is the answer until its Retry-After, for a minute at most. An error is an [*Error],
 // ctx's, or Token's.
 func (c *Client) Key(ctx context.Context) (string, error) {
 	c.mu.Lock()
 	if c.key != "" && c.clock().Before(c.freshUntil) {
 		defer c.mu.Unlock()
 		return c.key, nil
+	}
+	if c.key == "" && c.clock().Before(c.retryAt) {
+		defer c.mu.Unlock()
+		return "", c.failure
 	}
 	return c.readLocked(ctx, "")
 }
@@ -192,6 +199,7 @@ func (c *Client) read(ctx context.Context, refused string) (string, error) {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.failure, c.retryAt = nil, time.Time{}
 	if err == nil {
 		err = c.take(account, key, refused)
 	}
@@ -205,6 +213,11 @@ func (c *Client) read(ctx context.Context, refused string) (string, error) {
 	}
 	if problem.Status == http.StatusPaymentRequired || problem.Status == http.StatusForbidden || problem.Code == "another_user" {
 		c.key = ""
+	}
+	switch problem.Status {
+	case http.StatusPaymentRequired, http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		// Not for longer than a key is kept: more may be granted before.
+		c.failure, c.retryAt = err, c.clock().Add(min(problem.RetryAfter, fresh))
 	}
 	passing := problem.Code == "unreachable" || problem.Status == http.StatusTooManyRequests || problem.Status >= 500
 	if passing && c.key != "" && c.key != refused {

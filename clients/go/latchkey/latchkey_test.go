@@ -371,8 +371,51 @@ func TestWhileLatchkeyIsDownTheKeyAtHandGoesOn(t *testing.T) {
 	w.pass(time.Second)
 	w.answer(problem(402, "quota_exhausted", "60"))
 	w.wantError(c, "quota_exhausted")
+	w.pass(fresh)
 	w.answer(problem(503, "overloaded", ""))
 	w.wantError(c, "overloaded") // the key is not at hand any more
+}
+
+func TestWhereThereIsNoKeyRetryAfterIsHeeded(t *testing.T) {
+	for _, test := range []struct {
+		status     int
+		retryAfter string
+		pause      time.Duration
+	}{{402, "86400", time.Minute}, {429, "60", time.Minute}, {503, "5", 5 * time.Second}} {
+		t.Run(fmt.Sprint(test.status), func(t *testing.T) {
+			w := start(t)
+			c := w.client()
+			w.answer(problem(test.status, "later", test.retryAfter))
+			for range 10 {
+				w.wantError(c, "later")
+			}
+			w.pass(test.pause - time.Second)
+			w.wantError(c, "later")
+			w.wantReads(1)
+			w.pass(time.Second)
+			w.wantKey(c, "sk-or-v1-fake-1")
+			w.wantReads(2)
+		})
+	}
+}
+
+func TestAnErrorIsForgottenWithTheNextAnswer(t *testing.T) {
+	w := start(t)
+	c := w.client()
+	w.answer(problem(402, "quota_exhausted", "60"))
+	w.wantError(c, "quota_exhausted")
+	if _, err := c.Refresh(t.Context()); err != nil {
+		t.Error(err)
+	}
+	w.wantKey(c, "sk-or-v1-fake-1")
+	w.answer(problem(403, "suspended", ""), problem(403, "suspended", ""))
+	if _, err := c.Refresh(t.Context()); err == nil {
+		t.Error("the refresh of a suspended user succeeded")
+	}
+	w.wantError(c, "suspended")
+	w.answer(problem(503, "overloaded", ""))
+	w.wantError(c, "overloaded")
+	w.wantKey(c, "sk-or-v1-fake-1") // there was no Retry-After
 }
 
 func TestLatchkeyIsLeftAloneForAnHourAtMost(t *testing.T) {

@@ -13,6 +13,9 @@ const FRESH = 60_000;
 /** In milliseconds: no Retry-After keeps a key in use from being read anew for longer. */
 const LONGEST_PAUSE = 3_600_000;
 
+/** These, with a Retry-After, are the answer until then where there is no key; for FRESH at most, since more may be granted before. */
+const RETRIED = [402, 429, 503];
+
 /** In milliseconds: after this without a `key()`, and without listeners, the socket is closed. */
 const IDLE = 300_000;
 
@@ -93,6 +96,7 @@ class Client implements Latchkey {
   #readAt = 0;
   #freshFor = 0; // in milliseconds, from then on
   #usedAt = 0;
+  #failure: { error: LatchkeyError; at: number; lasts: number } | undefined; // where latchkey said when to ask again
 
   constructor({ url, token, openRouterUrl = "https://openrouter.ai", fetch, WebSocket = globalThis.WebSocket }: Options) {
     this.#url = toUrl("url", url).href.replace(/\/+$/, "");
@@ -140,6 +144,7 @@ class Client implements Latchkey {
     this.#listeners.clear();
     this.#account = undefined;
     this.#key = "";
+    this.#failure = undefined;
   }
 
   /** Where somebody listens and nothing fresh is known: reads. */
@@ -158,6 +163,8 @@ class Client implements Latchkey {
   /** Reads once for all who want that now. A reading that began before the refusal may know the refused key alone. */
   #read(refused?: string): Promise<string> {
     if (this.#reading && (refused === undefined || this.#reading.refused === refused)) return this.#reading.key;
+    const failure = this.#failure;
+    if (failure && refused === undefined && !this.#key && within(failure.at, failure.lasts)) return Promise.reject(failure.error);
     const reading = { key: this.#readAlone(refused), refused };
     this.#reading = reading;
     const done = () => {
@@ -180,6 +187,9 @@ class Client implements Latchkey {
       if (error.status === 403) this.#refuse(error.code);
       if (error.status === 402) this.#key = "";
       const passing = error.code === "unreachable" || error.status === 429 || error.status >= 500;
+      if (RETRIED.includes(error.status)) {
+        this.#failure = { error, at: Date.now(), lasts: Math.min((error.retryAfter ?? 0) * 1000, FRESH) };
+      }
       if (!passing || !this.#key || this.#key === refused) throw error;
       const pause = Math.max(FRESH, (error.retryAfter ?? 0) * 1000);
       this.#keep(Math.min(pause, LONGEST_PAUSE)); // what is held will do for now
@@ -221,6 +231,7 @@ class Client implements Latchkey {
     event ??= key === this.#key ? "quota" : "key";
     this.#account = Object.freeze(account);
     this.#key = key;
+    this.#failure = undefined;
     if (key) this.#reason = "";
     if (account.version === held?.version) return;
     if (event === "suspended") this.#reason = event;
@@ -229,6 +240,7 @@ class Client implements Latchkey {
 
   #refuse(code: string): void {
     this.#key = "";
+    this.#failure = undefined;
     if (!this.#account || code === this.#reason) return;
     this.#reason = code;
     this.#announce(code);

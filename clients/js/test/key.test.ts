@@ -302,16 +302,75 @@ test("while latchkey is down, the key at hand goes on, and latchkey is left alon
   assert.equal(server.reads, 3);
 });
 
+for (const { answer, pause } of [
+  { answer: new Problem(402, "quota_exhausted", 86_400), pause: 60 },
+  { answer: new Problem(429, "rate_limited", 60), pause: 60 },
+  { answer: new Problem(503, "overloaded", 5), pause: 5 },
+]) {
+  test(`where there is no key, ${answer.status} with Retry-After ${answer.retryAfter} is the answer for ${pause} s`, async (t) => {
+    const time = stopTime(t);
+    const { server, client } = await start(t);
+    const lk = client("ada", { WebSocket: null });
+    server.instead.push(respond(answer));
+    for (let i = 0; i < 10; i++) await assert.rejects(lk.key(), code(answer.code));
+    time.pass(pause - 1);
+    await assert.rejects(lk.account(), code(answer.code));
+    assert.equal(server.reads, 1);
+    time.pass(1);
+    assert.equal(await lk.key(), "sk-or-v1-fake-ada-1");
+    lk.close();
+    await assert.rejects(lk.key(), code("closed"));
+  });
+}
+
+test("without Retry-After, and after an error that has none, the next call asks", async (t) => {
+  const { server, client } = await start(t);
+  const lk = client("ada", { WebSocket: null });
+  server.instead.push(respond(new Problem(503, "overloaded")), respond(new Problem(403, "suspended")));
+  await assert.rejects(lk.key(), code("overloaded"));
+  await assert.rejects(lk.key(), code("suspended"));
+  assert.equal(await lk.key(), "sk-or-v1-fake-ada-1");
+});
+
+test("a listener that comes while latchkey is left alone is told over the socket, and the key is there", async (t) => {
+  const { server, client } = await start(t);
+  const lk = client("ada");
+  server.instead.push(respond(new Problem(402, "quota_exhausted", 90)));
+  await assert.rejects(lk.key(), code("quota_exhausted"));
+  const told = new Promise((done) => lk.onChange((_, event) => done(event)));
+  assert.equal(await told, "key");
+  assert.equal(await lk.key(), "sk-or-v1-fake-ada-1");
+});
+
+test("an error of before is not the reason why a key of the socket's ended", async (t) => {
+  const { time, server, lk } = await live(t);
+  const events: string[] = [];
+  lk.onChange((_, event) => events.push(event));
+  time.pass(30);
+  await message(server, lk, "ada");
+  time.pass(31);
+  server.instead.push(respond(new Problem(402, "quota_exhausted", 90)));
+  await lk.key();
+  await until(() => server.reads === 2);
+  await settle();
+  await assert.rejects(lk.key(), code("quota_exhausted"));
+  server.rotate("ada");
+  server.disable("ada");
+  await until(() => events.includes("key_disabled"));
+  await assert.rejects(lk.key(), code("key_disabled"));
+});
+
 test("a spent quota ends the key at hand", async (t) => {
   const { time, server, lk } = await live(t);
   time.pass(30);
   await message(server, lk, "ada");
   time.pass(31);
-  server.instead.push(respond(new Problem(402, "quota_exhausted", 90)), respond(new Problem(402, "quota_exhausted", 90)));
+  server.instead.push(respond(new Problem(402, "quota_exhausted", 90)));
   await lk.key(); // the socket vouches for it, and it is read
   await until(() => server.reads === 2);
   await settle();
   await assert.rejects(lk.key(), code("quota_exhausted"));
+  time.pass(60);
   assert.equal(await lk.key(), "sk-or-v1-fake-ada-1"); // of the same version: an operator gave more
 });
 
