@@ -32,7 +32,7 @@ export interface Answer {
 export const MAX_ANSWER = 64 * 1024;
 
 /** In milliseconds. latchkey may make three calls to OpenRouter, of 10 s each, before it answers. */
-const READ_TIMEOUT = 45_000;
+export const READ_TIMEOUT = 45_000;
 
 /** `GET /api/users/me`. A token that latchkey refuses is fetched anew, once. An error of `token()` is thrown as it is. */
 export async function read(url: string, tokens: Tokens, fetch: typeof globalThis.fetch, closed: AbortSignal): Promise<Answer> {

@@ -1,4 +1,4 @@
-import { MAX_ANSWER, parse } from "./read.js";
+import { MAX_ANSWER, parse, READ_TIMEOUT } from "./read.js";
 import type { Tokens } from "./token.js";
 
 /** What is used of the standard WebSocket; that of the package `ws` fits too. */
@@ -59,7 +59,7 @@ export class Socket {
 
   #socket: InstanceType<WebSocketClass> | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #running: object | undefined; // another object each time it is started
+  #running: object | undefined; // another object each time it is started, and where a token did not come
   #heard = false; // something came since the last ping
   #failures = 0; // sockets in a row that did not last until their first ping
   #refused: string | undefined; // the token that latchkey did not take
@@ -91,6 +91,10 @@ export class Socket {
 
   async #connect(run: object): Promise<void> {
     if (!this.#WebSocket) return this.#retry();
+    this.#wait(READ_TIMEOUT, () => {
+      this.#running = {}; // a token that comes later opens nothing
+      this.#retry();
+    });
     try {
       const token = await this.#tokens(this.#refused);
       if (run !== this.#running) return;

@@ -84,6 +84,31 @@ test("what changed meanwhile is known as soon as it is back", async (t) => {
   assert.equal(server.reads, 1);
 });
 
+test("a token that never comes holds up the socket for 45 s, and opens none when it is late", async (t) => {
+  const time = stopTime(t);
+  const { server, client } = await start(t);
+  const waiting: ((token: string) => void)[] = [];
+  let hangs = false;
+  const lk = client("ada", { token: () => (hangs ? new Promise((done) => waiting.push(done)) : token("ada", 10)) });
+  lk.onChange(() => {});
+  await message(server, lk, "ada");
+  hangs = true;
+  server.closeSockets(1012);
+  await until(() => server.sockets === 0);
+  await settle();
+  time.pass(2);
+  await until(() => waiting.length > 0);
+  hangs = false;
+  time.pass(44);
+  await settle();
+  assert.equal(server.upgrades, 1);
+  time.pass(61);
+  await message(server, lk, "ada");
+  for (const done of waiting) done(token("ada"));
+  await settle();
+  assert.equal(server.upgrades, 2);
+});
+
 test("4403 ends the key; a user who is resumed has one again", async (t) => {
   const { time, server, lk, events } = await heard(t);
   server.suspend("ada");
