@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -539,6 +540,47 @@ func TestARefusalStandsWhereRepeatingCannotHelp(t *testing.T) {
 	post("/", strings.NewReader("e"), 401, "no")
 	first := "sk-or-v1-fake-1"
 	w.wantSent(first+" a", first+" b", first+" c", rotated+" d", rotated+" e", next+" e")
+}
+
+func TestA403ThatStallsIsJudgedByWhatCame(t *testing.T) {
+	for start, want := range map[string]bool{"Key limit exceeded": true, "The model is not allowed": false} {
+		t.Run(start, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				body, far := io.Pipe()
+				go io.WriteString(far, start)
+				response := &http.Response{StatusCode: http.StatusForbidden, Body: body}
+				if got := refusesKey(response); got != want {
+					t.Errorf("refused: %v, want %v", got, want)
+				}
+				if got, err := io.ReadAll(response.Body); string(got) != start || err == nil {
+					t.Errorf("the caller read %q, %v; want what came, and an error", got, err)
+				}
+			})
+		})
+	}
+}
+
+func TestA403ThatStallsOnTheNetworkReachesTheCaller(t *testing.T) {
+	t.Parallel() // it waits for real
+	w := start(t)
+	release := make(chan struct{})
+	stalls := httptest.NewServer(http.HandlerFunc(func(response http.ResponseWriter, _ *http.Request) {
+		response.WriteHeader(http.StatusForbidden)
+		response.(http.Flusher).Flush()
+		<-release
+	}))
+	t.Cleanup(stalls.Close)
+	t.Cleanup(func() { close(release) })
+	c := w.client()
+	c.OpenRouterURL = stalls.URL
+	response, err := (&http.Client{Transport: c.Transport(nil)}).Get(stalls.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusForbidden {
+		t.Errorf("status %d", response.StatusCode)
+	}
 }
 
 func TestAnErasedUserHasTheNewKeyAfterTheRefusal(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 const (
@@ -13,6 +14,8 @@ const (
 	defaultOpenRouter = "https://openrouter.ai"
 	// maxRefusal is the most of a 403 that is read to see what it is about, in bytes.
 	maxRefusal = 64 << 10
+	// refusalTimeout is how long it is read. What has come by then says it.
+	refusalTimeout = 3 * time.Second
 )
 
 // Transport returns a RoundTripper that adds the user's key to requests for
@@ -102,12 +105,16 @@ func refusesKey(response *http.Response) bool {
 	case http.StatusUnauthorized, http.StatusPaymentRequired:
 		return true
 	case http.StatusForbidden:
-		// A body that breaks off breaks off for the caller too.
-		start, _ := io.ReadAll(io.LimitReader(response.Body, maxRefusal))
+		// A body that breaks off breaks off for the caller too. One that stalls is
+		// broken off, since a Read cannot be left.
+		body := response.Body
+		timer := time.AfterFunc(refusalTimeout, func() { body.Close() })
+		start, _ := io.ReadAll(io.LimitReader(body, maxRefusal))
+		timer.Stop()
 		response.Body = struct {
 			io.Reader
 			io.Closer
-		}{io.MultiReader(bytes.NewReader(start), response.Body), response.Body}
+		}{io.MultiReader(bytes.NewReader(start), body), body}
 		return bytes.Contains(start, []byte("Key limit exceeded"))
 	}
 	return false

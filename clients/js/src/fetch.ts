@@ -5,6 +5,9 @@ type Fetch = typeof globalThis.fetch;
 /** The most of a 403 that is read to see what it is about, in bytes. */
 const MAX_REFUSAL = 64 * 1024;
 
+/** In milliseconds: what has come of a 403 by then says what it is about. */
+const REFUSAL_TIMEOUT = 3_000;
+
 /**
  * A fetch that adds the user's key to requests for `origin`, and passes all others
  * on as they are. Where the key is refused, `renew` is asked for the present one,
@@ -28,7 +31,10 @@ export function keyedFetch(origin: string, fetch: Fetch, key: () => Promise<stri
     const response = await send(first);
     if (!(await refusesKey(response))) return response;
 
-    const second = await unlessAborted(renew(first), signal);
+    const second = await unlessAborted(renew(first), signal).catch((error) => {
+      response.body?.cancel().catch(() => {}); // nobody else gets it, and it would keep its connection
+      throw error;
+    });
     // A stream is spent: the caller sees the refusal, and sends another with the new key.
     if (second === first || isStream(init?.body)) return response;
     response.body?.cancel().catch(() => {});
@@ -39,7 +45,11 @@ export function keyedFetch(origin: string, fetch: Fetch, key: () => Promise<stri
 /** Whether this is OpenRouter's answer to a key that is gone or spent. It has not begun to stream then. */
 async function refusesKey(response: Response): Promise<boolean> {
   if (response.status !== 403) return response.status === 401 || response.status === 402;
-  return (await text(response.clone(), MAX_REFUSAL).catch(() => "")).includes("Key limit exceeded");
+  const limit = new AbortController();
+  const timer = setTimeout(() => limit.abort(), REFUSAL_TIMEOUT);
+  const start = await text(response.clone(), MAX_REFUSAL, limit.signal).catch(() => "");
+  clearTimeout(timer);
+  return start.includes("Key limit exceeded");
 }
 
 /** Whether a body can be sent only once. */

@@ -75,10 +75,11 @@ export async function read(url: string, tokens: Tokens, fetch: typeof globalThis
   }
 }
 
-/** The body as text. Throws, and reads no further, where it is longer than `max` bytes. */
-export async function text(response: Response, max: number): Promise<string> {
+/** The body as text, or what came of it until `enough`. Throws, and reads no further, where it is longer than `max` bytes. */
+export async function text(response: Response, max: number, enough?: AbortSignal): Promise<string> {
   const reader = response.body?.getReader();
   if (!reader) return "";
+  enough?.addEventListener("abort", () => void reader.cancel().catch(() => {})); // which ends the reading
   const decoder = new TextDecoder();
   let text = "";
   for (let size = 0; ; ) {

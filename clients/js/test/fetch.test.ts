@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FakeOpenRouter, Problem, respond } from "./fake.js";
-import { message, settle, start, until } from "./setup.js";
+import { message, settle, start, stopTime, until } from "./setup.js";
 
 const post = (body: BodyInit, more: RequestInit = {}): RequestInit => ({ method: "POST", body, ...more });
 
@@ -157,6 +157,51 @@ test("where latchkey has no other key, its error says why", async (t) => {
   const { server, lk, chat } = await withDeadKey(t, 402);
   server.instead.push(respond(new Problem(402, "quota_exhausted", 60)));
   await assert.rejects(lk.fetch(chat, post("{}")), { code: "quota_exhausted", retryAfter: 60 });
+});
+
+/** A client whose key is refused with `status` and this body; `cancelled` says whether the body was. */
+async function withBody(t: Parameters<typeof start>[0], status: number, begins: string) {
+  const { server, client } = await start(t);
+  const seen = { cancelled: false };
+  const body = () => new ReadableStream({
+    start: (controller) => controller.enqueue(new TextEncoder().encode(begins)),
+    cancel: () => void (seen.cancelled = true),
+  });
+  let sent = 0;
+  const lk = client("ada", {
+    openRouterUrl: undefined,
+    WebSocket: null,
+    fetch: async (input, init) => {
+      if (String(input).startsWith(server.url)) return fetch(input, init);
+      return sent++ === 0 ? new Response(body(), { status }) : new Response("ok");
+    },
+  });
+  await lk.key();
+  return { server, lk, seen };
+}
+
+for (const { body, status, reads } of [
+  { body: "The model is not allowed", status: 403, reads: 1 },
+  { body: "Key limit exceeded", status: 200, reads: 2 },
+]) {
+  test(`a 403 that begins with "${body}" and never ends is judged by that after 3 s`, async (t) => {
+    const time = stopTime(t);
+    const { server, lk } = await withBody(t, 403, body);
+    server.rotate("ada");
+    const answer = lk.fetch("https://openrouter.ai/api/v1/models");
+    await settle();
+    time.pass(3);
+    const response = await answer;
+    assert.deepEqual([response.status, server.reads], [status, reads]);
+    await response.body!.cancel();
+  });
+}
+
+test("the body of a refusal is cancelled where latchkey has no key to go on with", async (t) => {
+  const { server, lk, seen } = await withBody(t, 402, "no");
+  server.instead.push(respond(new Problem(402, "quota_exhausted")));
+  await assert.rejects(lk.fetch("https://openrouter.ai/api/v1/models"), { code: "quota_exhausted" });
+  assert.equal(seen.cancelled, true);
 });
 
 test("a body that is a stream goes out once: the refusal is the answer, and the next request has the new key", async (t) => {
