@@ -65,11 +65,13 @@ func syncFolder(folder string) error {
 // temporary begins the names of files that are not written to their end.
 const temporary = ".tmp-"
 
-// writeKeyFile puts a key into its file. The file is whole or not there.
+// writeKeyFile puts a key into its file, which is not there yet. The file is whole or
+// not there.
 func writeKeyFile(folder, name string, key seal.Secret) error {
 	path := filepath.Join(folder, temporary+name)
-	// Dying from here on leaves a temporary file, which the next run removes.
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	// Dying from here on leaves a temporary file, which the next run removes. What is
+	// there by now is another's, or a link that leads elsewhere.
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -77,10 +79,13 @@ func writeKeyFile(folder, name string, key seal.Secret) error {
 	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
-	if err := os.Rename(path, filepath.Join(folder, name)); err != nil {
-		return errors.Join(err, os.Remove(path))
+	// A rename would write over the key of whoever has a file of this name. Dying after
+	// this leaves the file with its temporary name as well, which the next run removes.
+	err = os.Link(path, filepath.Join(folder, name))
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		err = fmt.Errorf("%w (the file system has to have hard links)", err)
 	}
-	return syncFolder(folder)
+	return errors.Join(err, os.Remove(path), syncFolder(folder))
 }
 
 // removeTemporary removes what a run left that died within writeKeyFile.

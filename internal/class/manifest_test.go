@@ -2,6 +2,7 @@ package class
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,21 +25,32 @@ func TestADamagedManifestIsNotGuessedAt(t *testing.T) {
 	}
 }
 
-func TestAKeyFileIsWholeOrNotThere(t *testing.T) {
+func TestAKeyFileThatIsThereIsNotWrittenOver(t *testing.T) {
 	dir := t.TempDir()
-	path, before := filepath.Join(dir, "ada.key"), filepath.Join(dir, "before")
-	if err := errors.Join(os.WriteFile(path, []byte("old\n"), 0o600), os.Link(path, before)); err != nil {
+	if err := writeKeyFile(dir, "ada.key", seal.NewSecret("first")); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeKeyFile(dir, "ada.key", seal.NewSecret("new")); err != nil {
+	if err := writeKeyFile(dir, "ada.key", seal.NewSecret("second")); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("%v", err)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "ada.key")); err != nil || string(text) != "first\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+func TestALinkInThePlaceOfATemporaryFileIsNotFollowed(t *testing.T) {
+	dir, elsewhere := t.TempDir(), filepath.Join(t.TempDir(), "elsewhere")
+	if err := errors.Join(os.WriteFile(elsewhere, nil, 0o666), os.Symlink(elsewhere, filepath.Join(dir, temporary+"ada.key"))); err != nil {
 		t.Fatal(err)
 	}
-	// Written in place, the file would have been empty for a moment, and the
-	// other name would show the new key as well.
-	for name, want := range map[string]string{path: "new\n", before: "old\n"} {
-		if text, err := os.ReadFile(name); err != nil || string(text) != want {
-			t.Errorf("%s: %q, %v", name, text, err)
-		}
+	if err := writeKeyFile(dir, "ada.key", seal.NewSecret("key")); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("%v", err)
+	}
+	if text, err := os.ReadFile(elsewhere); err != nil || len(text) > 0 {
+		t.Errorf("%q, %v", text, err)
 	}
 }
 

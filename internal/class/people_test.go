@@ -59,6 +59,36 @@ func TestFilesOfARosterAreEachOnes(t *testing.T) {
 	}
 }
 
+// Whoever is in the manifest keeps their file, even if it was moved away or their key deleted.
+func TestAFileOfSomebodyInTheManifestIsNobodyElses(t *testing.T) {
+	for name, c := range map[string]struct{ last, rows, want string }{
+		"a key that is live":    {"live", "a-b\n", `line 2: "a-b" would have the file a-b.key, as "a/b" in the manifest: --id-column names a column that tells them apart`},
+		"a key of before":       {"replaced", "a-b\n", `line 2: "a-b" would have the file a-b.key, as "a/b" in the manifest: --id-column names a column that tells them apart`},
+		"a key that is deleted": {"removed", "a-b\n", `line 2: "a-b" would have the file a-b.key, as "a/b" in the manifest: --id-column names a column that tells them apart`},
+		"the same person":       {"absent", "A/B\n", ""},
+		"another file":          {"live", "c\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, _, err := readManifest("m", strings.NewReader(`{"state":"begun","class":"c","identity":"id","limit":2}`+"\n"+
+				`{"state":"`+c.last+`","person":"a/b","key_name":"n","hash":"`+strings.Repeat("0", 64)+`","file":"a-b.key"}`+"\n"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := roster.Read(strings.NewReader("id\n"+c.rows), roster.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			if _, err := m.Plan(r, Terms{Limit: 2 * account.Credit}, func(string) {}); err != nil {
+				got = err.Error()
+			}
+			if got != c.want {
+				t.Errorf("%s", got)
+			}
+		})
+	}
+}
+
 func TestWhoIsNotInTheFileAnyMoreIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

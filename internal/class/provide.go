@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -147,6 +148,10 @@ func (c *Class) suits(identity string, members []member, terms Terms) error {
 			emails[roster.Key(attempt.Email)] = roster.Key(attempt.Person)
 		}
 	}
+	owners := map[string][]string{} // of a file, in the manifest
+	for _, attempt := range c.attempts {
+		owners[attempt.File] = append(owners[attempt.File], attempt.Person)
+	}
 	files := map[string]int{} // -> line
 	for _, m := range members {
 		if before, ok := emails[roster.Key(m.email)]; ok && before != roster.Key(m.person) {
@@ -161,6 +166,11 @@ func (c *Class) suits(identity string, members []member, terms Terms) error {
 			continue
 		}
 		if attempt, ok := c.of(m.person); ok && (attempt.holds() || attempt.State == asked) {
+			continue
+		}
+		// The file may be moved away by now: the next key of the other has this name again.
+		if i := slices.IndexFunc(owners[m.file], func(owner string) bool { return roster.Key(owner) != roster.Key(m.person) }); i >= 0 {
+			problems = append(problems, fmt.Errorf("line %d: %q would have the file %s, as %q in the manifest: --id-column names a column that tells them apart", m.line, m.person, m.file, owners[m.file][i]))
 			continue
 		}
 		if _, err := c.placeFor(m); err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"latchkey/internal/account"
 	"latchkey/internal/openroutertest"
 )
 
@@ -38,7 +40,13 @@ func TestARunAgainMendsWhatDyingLeaves(t *testing.T) {
 			last := lines[len(lines)-1]
 			return append(lines[:len(lines)-1], strings.TrimSuffix(last, "\n"))
 		}, 0, live},
-		"before the file was renamed": {func(t *testing.T, out string, lines []string) []string {
+		"before the temporary name was gone": {func(t *testing.T, out string, lines []string) []string {
+			if err := os.Link(filepath.Join(out, name), filepath.Join(out, temporary+name)); err != nil {
+				t.Fatal(err)
+			}
+			return lines[:len(lines)-1]
+		}, 0, live},
+		"before the file had its name": {func(t *testing.T, out string, lines []string) []string {
 			if err := os.Rename(filepath.Join(out, name), filepath.Join(out, temporary+name)); err != nil {
 				t.Fatal(err)
 			}
@@ -247,6 +255,34 @@ func TestAKeyThatCannotBeKeptIsGivenBack(t *testing.T) {
 		if len(f.Live()) != 0 {
 			t.Errorf("%d live keys", len(f.Live()))
 		}
+	})
+}
+
+// Two people of one file are in manifests of earlier versions. Both ask for a key before
+// either has its file.
+func TestOfTwoPeopleOfOneFileOneGivesTheKeyBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		c, err := OpenFolder(f.out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.add(entry{State: classBegun, Class: "c", Identity: "id", Limit: new(account.Credit)}); err != nil {
+			t.Fatal(err)
+		}
+		f.wrap = func(r *http.Request) (*http.Response, error) {
+			time.Sleep(time.Second) // in which the other asks
+			return f.Server.RoundTrip(r)
+		}
+		err = c.run(f.options(t.Context(), 2)).provide(t.Context(), []member{{person: "a/b", file: "a-b.key"}, {person: "a-b", file: "a-b.key"}})
+		if !errors.Is(err, fs.ErrExist) {
+			t.Errorf("%v", err)
+		}
+		if made := len(f.Keys()); made != 2 {
+			t.Errorf("%d keys were made", made)
+		}
+		f.provided(1)
 	})
 }
 
