@@ -150,7 +150,8 @@ func manifestIn(path string) string {
 }
 
 // OpenManifest opens and locks the manifest of a class that is there; its folder
-// will do for its path. It may have no first line yet.
+// will do for its path, and has to be as OpenFolder wants it. It may have no first line
+// yet.
 func OpenManifest(path string) (*Class, error) {
 	path = manifestIn(path)
 	file, err := plainfile.Open(path, os.O_RDWR|os.O_APPEND)
@@ -188,6 +189,9 @@ func ReadManifest(path string) (*Class, error) {
 }
 
 func lockedManifest(path string, file *os.File) (*Class, error) {
+	if err := checkFolder(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
 	if err := lockFile(file); err != nil {
 		return nil, fmt.Errorf("%s %w (%v)", path, ErrInUse, err)
 	}

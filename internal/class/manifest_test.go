@@ -109,13 +109,21 @@ func TestTwoProgramsDoNotWorkOnOneClass(t *testing.T) {
 }
 
 func TestAFolderThatOthersCanReadIsRefused(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o750); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := OpenFolder(dir); err == nil {
-		t.Error("it was taken")
-	} else if _, ok := errors.AsType[*Unsuitable](err); !ok {
-		t.Errorf("%v", err)
+	for name, open := range map[string]func(string) (*Class, error){
+		"the folder":                             OpenFolder,
+		"the folder of a manifest that is there": OpenManifest,
+		"its manifest":                           func(dir string) (*Class, error) { return OpenManifest(filepath.Join(dir, ManifestName)) },
+	} {
+		for _, mode := range []os.FileMode{0o750, 0o777} {
+			dir := t.TempDir()
+			if err := errors.Join(os.WriteFile(filepath.Join(dir, ManifestName), nil, 0o600), os.Chmod(dir, mode)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := open(dir); err == nil {
+				t.Errorf("%s, %04o: it was taken", name, mode)
+			} else if _, ok := errors.AsType[*Unsuitable](err); !ok {
+				t.Errorf("%s, %04o: %v", name, mode, err)
+			}
+		}
 	}
 }
