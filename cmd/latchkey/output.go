@@ -2,9 +2,9 @@ package main
 
 import (
 	"bytes"
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"time"
@@ -47,32 +47,47 @@ func (a *app) printJSON(value any, indent string) error {
 var plainNumber = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?$`)
 
 // csvCell is a cell that no spreadsheet takes for a formula: an apostrophe makes
-// it text. A number is no formula.
+// it text. A spreadsheet in German, French or Spanish separates at semicolons, and
+// heeds the quotes of the first cell alone: what would begin a cell there has an
+// apostrophe, too. A number is no formula.
 func csvCell(text string) string {
-	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) && !plainNumber.MatchString(text) {
-		return "'" + text
+	if plainNumber.MatchString(text) {
+		return text
 	}
-	return text
+	var cell strings.Builder
+	begins := true
+	for i := range len(text) {
+		if begins && strings.IndexByte("=+-@\t\r", text[i]) >= 0 {
+			cell.WriteByte('\'')
+		}
+		cell.WriteByte(text[i])
+		begins = strings.IndexByte(";\r\n", text[i]) >= 0 || begins && text[i] == '"' // which is no part of its cell
+	}
+	return cell.String()
 }
 
-// printCSV prints rows for a program, each cell as csvCell has it, and escaped
-// where a terminal would show them.
-func (a *app) printCSV(rows ...[]string) error {
-	w := csv.NewWriter(a.out)
-	for _, row := range rows {
-		cells := make([]string, len(row))
-		for i, cell := range row {
-			cells[i] = csvCell(cell)
-		}
-		if isTerminal(a.out) {
-			cells = printableRow(cells)
-		}
-		if err := w.Write(cells); err != nil {
-			return err
-		}
+// csvLine is a row of CSV, each cell as csvCell has it, and in quotes: no separator in
+// a name, whichever a spreadsheet takes, ends the first cell.
+func csvLine(row []string) string {
+	cells := make([]string, len(row))
+	for i, cell := range row {
+		cells[i] = `"` + strings.ReplaceAll(csvCell(cell), `"`, `""`) + `"`
 	}
-	w.Flush()
-	return w.Error()
+	return strings.Join(cells, ",")
+}
+
+// printCSV prints rows for a program, escaped where a terminal would show them.
+func (a *app) printCSV(rows ...[]string) error {
+	var text strings.Builder
+	for _, row := range rows {
+		line := csvLine(row)
+		if isTerminal(a.out) {
+			line = printable(line)
+		}
+		text.WriteString(line + "\n")
+	}
+	_, err := io.WriteString(a.out, text.String())
+	return err
 }
 
 // print prints a line of what is asked for.
