@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"net/http"
@@ -87,6 +88,41 @@ func TestAFileThatOthersCanReadIsMadePrivate(t *testing.T) {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Written in place, the file is empty for a moment, and its other name shows what is
+// written: whoever dies then has lost their secrets.
+func TestSecretsThatAreThereAreNotWrittenOver(t *testing.T) {
+	const mine = "OPENROUTER_PROVISIONING_API_KEY=sk-or-v1-mine\n"
+	for name, leftover := range map[string]func(path string) error{
+		"at first":                         func(string) error { return nil },
+		"after a run that died":            func(path string) error { return os.WriteFile(path, []byte("JWT_SECR"), 0o600) },
+		"with a link in the place of that": func(path string) error { return os.Symlink(filepath.Join(filepath.Dir(path), "before"), path) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path, before := filepath.Join(dir, devVars), filepath.Join(dir, "before")
+			if err := errors.Join(os.WriteFile(path, []byte(mine), 0o600), os.Link(path, before), leftover(path+temporary)); err != nil {
+				t.Fatal(err)
+			}
+			set, err := readOrMakeSecrets(path, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text, err := os.ReadFile(before); err != nil || string(text) != mine {
+				t.Errorf("it was written in place: %q, %v", text, err)
+			}
+			if read, err := devvars.Read(path); err != nil || !maps.Equal(read, set) || read[provisioningKey] != "sk-or-v1-mine" {
+				t.Errorf("read %q, %v; want %q", read, err, set)
+			}
+			if info, err := os.Lstat(path); err != nil || info.Mode() != 0o600 {
+				t.Errorf("%v, %v", info, err)
+			}
+			if _, err := os.Lstat(path + temporary); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the temporary file: %v", err)
+			}
+		})
 	}
 }
 

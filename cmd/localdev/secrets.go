@@ -76,6 +76,10 @@ func prefixWarning(root string, s secrets) (string, error) {
 	return namePrefix + " is latchkey, as in any clone: with this management key, deployments of one prefix delete each other's keys. Set one of your own in " + devVars + ".", nil
 }
 
+// temporary ends the name of a file of secrets that is not written to its end. Git
+// ignores it, too.
+const temporary = ".tmp"
+
 // maxSecrets bounds the file of secrets, in bytes.
 const maxSecrets = 1 << 20
 
@@ -96,11 +100,33 @@ func readOrMakeSecrets(path string, out io.Writer) (secrets, error) {
 	if len(made) == 0 {
 		return set, nil
 	}
-	if err := os.WriteFile(path, []byte(filled), 0o600); err != nil {
+	if err := writeSecrets(path, filled); err != nil {
 		return nil, err
 	}
 	fmt.Fprintf(out, "Made up %s in %s.\n", strings.Join(made, ", "), devVars)
 	return set, nil
+}
+
+// writeSecrets writes the file, which is as it was or whole: there may be secrets in it
+// that stand nowhere else.
+func writeSecrets(path, text string) error {
+	// Dying from here on leaves a temporary file, or none, and the file as it was. The
+	// next run removes what is left.
+	if err := os.Remove(path + temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	file, err := os.OpenFile(path+temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(text)
+	if err = errors.Join(err, file.Sync(), file.Close()); err == nil {
+		err = os.Rename(path+temporary, path) // dying after it: the file is whole
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(path+temporary))
+	}
+	return nil
 }
 
 // makePrivate lets nobody but its owner read a file, and says so where somebody
