@@ -1,11 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -47,7 +48,11 @@ has mode 0600. Send to each person their own line alone, and remove it then.`,
 			if len(handed) == 0 {
 				return errors.Join(append(missing, exit{exitNotFound, errors.New("there is nobody to hand a key to: nothing was written")})...)
 			}
-			if err := class.WriteHandout(out, handoutText(handed)); err != nil {
+			text, err := handoutText(handed)
+			if err != nil {
+				return err
+			}
+			if err := class.WriteHandout(out, text); err != nil {
 				return err
 			}
 			a.notice(fmt.Sprintf("%s has the keys of %s: whoever gets hold of it can spend what is left on all of them. Send to each their own line alone, and remove it then", out, count(len(handed), "person", "people")))
@@ -68,10 +73,13 @@ has mode 0600. Send to each person their own line alone, and remove it then.`,
 // handoutText is one of the few places where keys leave the program. A name from a
 // roster is no formula in it. Programs for mail merges are those of offices: without
 // its mark (BOM), Excel does not take the text for UTF-8.
-func handoutText(handed []class.Handed) string {
-	lines := []string{csvLine([]string{"name", "email", "key"})}
+func handoutText(handed []class.Handed) (string, error) {
+	text := bytes.NewBufferString("\ufeff")
+	w := csv.NewWriter(text)
+	rows := [][]string{{"name", "email", "key"}}
 	for _, h := range handed {
-		lines = append(lines, csvLine([]string{h.Name, h.Email, h.Key.Reveal()}))
+		rows = append(rows, []string{csvCell(h.Name), csvCell(h.Email), h.Key.Reveal()})
 	}
-	return "\ufeff" + strings.Join(lines, "\n") + "\n"
+	err := w.WriteAll(rows)
+	return text.String(), err
 }

@@ -137,18 +137,12 @@ func TestAHandoutIsPrivateAndHasNoFormulas(t *testing.T) {
 		t.Fatal(err)
 	}
 	keys := keyFiles(t, out)
-	want := "\ufeff" + `"name","email","key"` + "\n" + `"'=HYPERLINK(1)","ada@example.edu","` + keys["ada@example.edu.key"] + `"` + "\n" +
-		`"Bob;'=1+1","bob@example.edu","` + keys["bob@example.edu.key"] + `"` + "\n"
+	want := "\ufeffname,email,key\n'=HYPERLINK(1),ada@example.edu," + keys["ada@example.edu.key"] + "\nBob;'=1+1,bob@example.edu," + keys["bob@example.edu.key"] + "\n"
 	if string(text) != want {
 		t.Errorf("%s", text)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info, err)
-	}
-	// It is a roster as well, of the same people.
-	f.run(0, "provision", path, "--limit", "2", "--out", out)
-	if keys := len(f.Keys()); keys != 2 {
-		t.Errorf("%d keys were made", keys)
 	}
 	f.run(exitUsage, "class", "handout", "--manifest", out) // it is there already
 	if err := errors.Join(os.Remove(path), os.Remove(filepath.Join(out, "bob@example.edu.key"))); err != nil {
@@ -175,7 +169,7 @@ func TestAnAddressThatIsAFormulaIsInNoHandout(t *testing.T) {
 		}
 	}
 	text, err := os.ReadFile(filepath.Join(out, "handout.csv"))
-	if want := "\ufeff" + `"name","email","key"` + "\n" + `"Ada","ada@example.edu","` + keyFiles(t, out)["ada@example.edu.key"] + `"` + "\n"; err != nil || string(text) != want {
+	if want := "\ufeffname,email,key\nAda,ada@example.edu," + keyFiles(t, out)["ada@example.edu.key"] + "\n"; err != nil || string(text) != want {
 		t.Errorf("%v: %s", err, text)
 	}
 }
@@ -208,7 +202,7 @@ func TestARosterIsReadAsTheFlagsSay(t *testing.T) {
 	f.run(0, "provision", file, "--limit", "2", "--out", out, "--encoding", "windows-1252", "--delimiter", "semicolon",
 		"--id-column", "Kürzel", "--email-column", "Anschrift", "--name-column", "Wer", "--limit-column", "Euro")
 	p := f.run(0, "class", "status", "--csv", "--manifest", out)
-	if !strings.Contains(p.out, `"zéa","Zoë","zoe@example.edu","active","3","","0","3",`) {
+	if !strings.Contains(p.out, "zéa,Zoë,zoe@example.edu,active,3,,0,3,") {
 		t.Error(p)
 	}
 }
@@ -217,8 +211,8 @@ func TestGuardrailsAreShownInEveryForm(t *testing.T) {
 	f := newAccount(t, nil)
 	id := f.AddGuardrail("small", "openai/gpt-4o-mini", "m/s")
 	for line, want := range map[string]string{
-		"list --csv":       `"name","id","limit","reset","models","providers"` + "\n" + `"small","` + id + `","none","never","openai/gpt-4o-mini, m/s","all"` + "\n",
-		"show --csv " + id: `"name","id","limit","reset","models","providers"` + "\n" + `"small","` + id + `","none","never","openai/gpt-4o-mini, m/s","all"` + "\n",
+		"list --csv":       "name,id,limit,reset,models,providers\nsmall," + id + ",none,never,\"openai/gpt-4o-mini, m/s\",all\n",
+		"show --csv " + id: "name,id,limit,reset,models,providers\nsmall," + id + ",none,never,\"openai/gpt-4o-mini, m/s\",all\n",
 	} {
 		if p := f.run(0, strings.Fields("guardrails "+line)...); p.out != want {
 			t.Errorf("%s: %s", line, p.out)
@@ -246,7 +240,7 @@ func TestStatusIsSorted(t *testing.T) {
 		p := f.run(0, "class", "status", "--csv", "--manifest", out, "--sort="+by)
 		got := ""
 		for _, row := range strings.Split(strings.TrimSpace(p.out), "\n")[1:] {
-			got += row[2:3]
+			got += row[1:2]
 		}
 		if got != want {
 			t.Errorf("%q: %s\n%s", by, got, p.out)

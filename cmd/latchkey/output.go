@@ -2,9 +2,9 @@ package main
 
 import (
 	"bytes"
+	"encoding/csv"
 	"encoding/json"
 	"fmt"
-	"io"
 	"regexp"
 	"strings"
 	"time"
@@ -48,8 +48,8 @@ var plainNumber = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?$`)
 
 // csvCell is a cell that no spreadsheet takes for a formula: an apostrophe makes
 // it text. A spreadsheet in German, French or Spanish separates at semicolons, and
-// heeds the quotes of the first cell alone: what would begin a cell there has an
-// apostrophe, too. A number is no formula.
+// perhaps inside of quotes: what would begin a cell there has an apostrophe, too. A number
+// is no formula.
 func csvCell(text string) string {
 	if plainNumber.MatchString(text) {
 		return text
@@ -66,28 +66,24 @@ func csvCell(text string) string {
 	return cell.String()
 }
 
-// csvLine is a row of CSV, each cell as csvCell has it, and in quotes: no separator in
-// a name, whichever a spreadsheet takes, ends the first cell.
-func csvLine(row []string) string {
-	cells := make([]string, len(row))
-	for i, cell := range row {
-		cells[i] = `"` + strings.ReplaceAll(csvCell(cell), `"`, `""`) + `"`
-	}
-	return strings.Join(cells, ",")
-}
-
-// printCSV prints rows for a program, escaped where a terminal would show them.
+// printCSV prints rows for a program, each cell as csvCell has it, and escaped
+// where a terminal would show them.
 func (a *app) printCSV(rows ...[]string) error {
-	var text strings.Builder
+	w := csv.NewWriter(a.out)
 	for _, row := range rows {
-		line := csvLine(row)
-		if isTerminal(a.out) {
-			line = printable(line)
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = csvCell(cell)
 		}
-		text.WriteString(line + "\n")
+		if isTerminal(a.out) {
+			cells = printableRow(cells)
+		}
+		if err := w.Write(cells); err != nil {
+			return err
+		}
 	}
-	_, err := io.WriteString(a.out, text.String())
-	return err
+	w.Flush()
+	return w.Error()
 }
 
 // print prints a line of what is asked for.

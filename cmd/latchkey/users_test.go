@@ -173,7 +173,7 @@ func TestUsersAreSorted(t *testing.T) {
 			} else {
 				for row := range strings.Lines(p.out) {
 					id, _, _ := strings.Cut(row, ",")
-					got = append(got, strings.Trim(id, `"`))
+					got = append(got, id)
 				}
 				got = got[1:]
 			}
