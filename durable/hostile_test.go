@@ -154,6 +154,31 @@ func TestAClockThatHopsSettlesNothingEarly(t *testing.T) {
 	})
 }
 
+func TestAClockThatIsBehindForOneRequestSettlesNothingEarly(t *testing.T) {
+	hostile(t, func(t *testing.T, w *simulation) {
+		a := &adversary{simulation: w}
+		holding(w)
+		w.settings.Policy.TotalLimit = 2 * account.Credit
+		w.server.SetUsageLag(80 * time.Second)
+		a.want(durable.Me)
+		a.spendOn(a.latest(), 1)
+		a.want(durable.Refresh)
+		for _, hop := range []time.Duration{-5 * time.Minute, 5*time.Minute + time.Second} {
+			w.now = w.now.Add(hop)
+			w.crash(ada)
+			a.want(durable.Me)
+		}
+		for range 5 {
+			a.pass(time.Hour)
+			a.want(durable.Me)
+			a.spendOn(a.latest(), 1)
+		}
+		if cost := w.cost(); cost > 2*account.Credit {
+			t.Errorf("a quota of 2 cost %s", cost)
+		}
+	})
+}
+
 // A new key waits for its guardrail beside the present one for longer than it lives:
 // it is given up, and the present one is looked at like any other.
 func TestAKeyThatRanOutBesideThePresentOneIsGivenUp(t *testing.T) {

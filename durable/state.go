@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -197,7 +198,10 @@ func (st *State) setBack(by, settleAfter, overlap time.Duration) {
 		case task.Kind == DisableKey:
 			task.Due = earliest(task.Due, now.Add(overlap))
 		default:
-			task.Due = earliest(task.Due, now.Add(settleAfter))
+			if due := now.Add(settleAfter); due.Before(task.Due) {
+				task.Was = cmp.Or(task.Was, task.Due)
+				task.Due = due
+			}
 		}
 	}
 	for _, t := range times {
@@ -205,6 +209,23 @@ func (st *State) setBack(by, settleAfter, overlap time.Duration) {
 			*t = t.Add(-by)
 		}
 	}
+}
+
+// setForward returns a state in which keys to settle are due when they were before the
+// clock was set back, once it is again where their wait began: then it was behind for a
+// while, and what it showed meanwhile is no time that has passed. nil: there is none.
+func (st *State) setForward(now time.Time, settleAfter time.Duration) *State {
+	right := func(task Task) bool { return !task.Was.IsZero() && !now.Before(task.Was.Add(-settleAfter)) }
+	if !slices.ContainsFunc(st.Tasks, right) {
+		return nil
+	}
+	next := st.clone()
+	for i, task := range next.Tasks {
+		if right(task) {
+			next.Tasks[i].Due, next.Tasks[i].Was = task.Was, time.Time{}
+		}
+	}
+	return next
 }
 
 func earliest(a, b time.Time) time.Time {

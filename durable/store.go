@@ -38,7 +38,8 @@ func (d *damaged) Error() string { return "durable: what is stored makes no sens
 func (d *damaged) Unwrap() error { return d.cause }
 
 // load reads the state from storage, once, and follows the clock where that was
-// set back since: what is due so long after something stays so long after it.
+// set back since, and where it is right again: what is due so long after something stays
+// so long after it.
 // first tells whether it was read now.
 func (s *store) load() (first bool, err error) {
 	s.mu.Lock()
@@ -61,6 +62,9 @@ func (s *store) load() (first bool, err error) {
 		st := s.state.clone()
 		st.setBack(back, s.settings.SettleAfter, s.settings.RotationOverlap)
 		s.state, s.lastAlarm = st, time.Time{}
+	}
+	if st := s.state.setForward(s.now(), s.settings.SettleAfter); st != nil {
+		s.state = st
 	}
 	return first, nil
 }

@@ -32,6 +32,7 @@ type Task struct {
 	Since time.Time
 	Tries int // that failed
 	Due   time.Time
+	Was   time.Time // when a key to settle was due before the clock was set back; zero: it was not since
 
 	stored string // an unknown one, as it was read
 }
@@ -58,11 +59,12 @@ type storedTask struct {
 	Since  time.Time        `json:"since"`
 	Tries  int              `json:"tries,omitempty"`
 	Due    time.Time        `json:"due"`
+	Was    time.Time        `json:"was,omitzero"`
 }
 
 // MarshalJSON implements json.Marshaler.
 func (t Task) MarshalJSON() ([]byte, error) {
-	s := storedTask{Left: t.Left, Limit: t.Limit, Since: t.Since, Tries: t.Tries, Due: t.Due}
+	s := storedTask{Left: t.Left, Limit: t.Limit, Since: t.Since, Tries: t.Tries, Due: t.Due, Was: t.Was}
 	switch t.Kind {
 	case DeleteKey:
 		s.Delete = t.Hash
@@ -86,7 +88,7 @@ func (t *Task) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &s); err != nil {
 		return err
 	}
-	*t = Task{Left: s.Left, Limit: s.Limit, Since: s.Since, Tries: s.Tries, Due: s.Due}
+	*t = Task{Left: s.Left, Limit: s.Limit, Since: s.Since, Tries: s.Tries, Due: s.Due, Was: s.Was}
 	switch {
 	case s.Delete != "":
 		t.Kind, t.Hash = DeleteKey, s.Delete
