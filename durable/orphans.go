@@ -75,7 +75,7 @@ func deleteOrphans(s *store, keys openrouter.Client, prefix string, now func() t
 				st.Tasks[i].Tries, st.Tasks[i].Due = task.Tries+1, youngest.Add(orphanGrace)
 			}
 			if slices.ContainsFunc(failed, task.same) {
-				st.Tasks[i].Tries, st.Tasks[i].Due = task.Tries+1, now().Add(backoff(task.Tries+1, maxTaskRetry))
+				st.Tasks[i].failed(now())
 			}
 		}
 		return nil

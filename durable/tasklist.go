@@ -102,6 +102,12 @@ func finish(task Task) change {
 	}
 }
 
+// failed counts a failed try, and says when the next one is due.
+func (t *Task) failed(now time.Time) {
+	t.Tries++
+	t.Due = now.Add(backoff(t.Tries, maxTaskRetry))
+}
+
 // postpone puts a task off after a failed try.
 func postpone(st *State, task Task, now time.Time) (tries int, stuck bool) {
 	if task.Kind == syncD1 {
@@ -115,8 +121,7 @@ func postpone(st *State, task Task, now time.Time) (tries int, stuck bool) {
 	}
 	for other := range st.Tasks { // one walk looks for all orphans
 		if t := &st.Tasks[other]; other == i || task.Kind == FindOrphan && t.Kind == FindOrphan {
-			t.Tries++
-			t.Due = now.Add(backoff(t.Tries, maxTaskRetry))
+			t.failed(now)
 		}
 	}
 	return st.Tasks[i].Tries, now.Sub(st.Tasks[i].Since) > stuckAfter

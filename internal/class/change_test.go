@@ -277,20 +277,28 @@ func TestAClassInAWorkspaceStaysInIt(t *testing.T) {
 	})
 }
 
+// ownAndOther provides for one person, and makes a key that is none of the class. It
+// returns the person's, and the hash of the other.
+func (f *fixture) ownAndOther() (own openroutertest.Key, other string) {
+	f.T.Helper()
+	if _, err := f.provide(f.T.Context(), 1, 1); err != nil {
+		f.T.Fatal(err)
+	}
+	own = f.Keys()[0]
+	_, other, err := f.options(f.T.Context(), 1).Account.Create(openrouter.NewKey{Name: "latchkey:u_42:op", Limit: new(9 * account.Credit)})
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	return own, other
+}
+
 // A list that shows a name of the class beside the hash of another key, or without one.
 func TestAListThatIsWrongCostsNobodyAKey(t *testing.T) {
 	for name, wrong := range map[string]bool{"another's hash": true, "no hash": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t)
-				if _, err := f.provide(t.Context(), 1, 1); err != nil {
-					t.Fatal(err)
-				}
-				own := f.Keys()[0]
-				_, hash, err := f.options(t.Context(), 1).Account.Create(openrouter.NewKey{Name: "latchkey:u_42:op", Limit: new(9 * account.Credit)})
-				if err != nil {
-					t.Fatal(err)
-				}
+				own, hash := f.ownAndOther()
 				if !wrong {
 					hash = ""
 				}
@@ -317,14 +325,7 @@ func TestOnlyKeysOfTheClassAreChanged(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t)
-				if _, err := f.provide(t.Context(), 1, 1); err != nil {
-					t.Fatal(err)
-				}
-				own := f.Keys()[0]
-				_, other, err := f.options(t.Context(), 1).Account.Create(openrouter.NewKey{Name: "latchkey:u_42:op", Limit: new(9 * account.Credit)})
-				if err != nil {
-					t.Fatal(err)
-				}
+				own, other := f.ownAndOther()
 				path := filepath.Join(f.out, ManifestName)
 				text, err := os.ReadFile(path)
 				if err != nil {
